@@ -1,0 +1,107 @@
+"""Element types. Layer 0.
+
+A `DType` is interned: equal dtypes are one object, so `is` and dictionaries are exact and fast. The IR, the passes and
+the code generator speak `DType`; the frontend shows NumPy dtypes to users. Short names (`f32`) are the IR's spelling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import DTypeError
+
+__all__ = [
+    "ALL",
+    "DType",
+    "bool_",
+    "float32",
+    "float64",
+    "from_name",
+    "from_numpy",
+    "int32",
+    "int64",
+    "uint32",
+    "uint64",
+]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DType:
+    """An element type: `name` is the IR's spelling, `kind` one of `b` (bool), `i`, `u`, `f`; `bits` the value's width."""
+
+    name: str
+    kind: str
+    bits: int
+    numpy: np.dtype[Any]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element in memory (a bool takes one byte)."""
+        return max(1, self.bits // 8)
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "f"
+
+    @property
+    def is_integer(self) -> bool:
+        """Signed or unsigned integer; bool is not an integer."""
+        return self.kind in "iu"
+
+    @property
+    def is_bool(self) -> bool:
+        return self.kind == "b"
+
+    @property
+    def is_signed(self) -> bool:
+        return self.kind in "if"
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return from_name, (self.name,)
+
+
+bool_ = DType("bool", "b", 1, np.dtype(np.bool_))
+int32 = DType("i32", "i", 32, np.dtype(np.int32))
+int64 = DType("i64", "i", 64, np.dtype(np.int64))
+uint32 = DType("u32", "u", 32, np.dtype(np.uint32))
+uint64 = DType("u64", "u", 64, np.dtype(np.uint64))
+float32 = DType("f32", "f", 32, np.dtype(np.float32))
+float64 = DType("f64", "f", 64, np.dtype(np.float64))
+
+#: All dtypes, in the order in which tables list them.
+ALL = (bool_, int32, int64, uint32, uint64, float32, float64)
+
+_BY_NAME = {d.name: d for d in ALL}
+_BY_NUMPY = {d.numpy: d for d in ALL}
+
+
+def from_name(name: str) -> DType:
+    """The dtype with the IR name `name` (`"f32"`)."""
+    try:
+        return _BY_NAME[name]
+    except KeyError:
+        raise DTypeError(f"unknown dtype {name!r}; known are {', '.join(_BY_NAME)}") from None
+
+
+def from_numpy(dtype: Any) -> DType:
+    """The dtype for anything that `np.dtype` accepts; byte-swapped dtypes map to their native twin.
+
+    Raises
+    ------
+    DTypeError
+        If graphc has no such dtype.
+    """
+    found = _BY_NUMPY.get(dtype) if isinstance(dtype, np.dtype) else None
+    if found is not None:
+        return found
+    resolved = np.dtype(dtype)
+    found = _BY_NUMPY.get(resolved) or _BY_NUMPY.get(resolved.newbyteorder("="))
+    if found is None:
+        raise DTypeError(f"dtype {resolved} is not supported; supported are {', '.join(str(d.numpy) for d in ALL)}")
+    return found

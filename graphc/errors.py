@@ -1,0 +1,143 @@
+"""The error tree of graphc and its one formatter. Layer 0: imports nothing of graphc.
+
+Every error that a user can cause is a `GraphcError`. Most also derive from the builtin exception that NumPy would
+raise in the same place, so that `except ValueError` keeps working. A message has up to four parts, always in this
+order: what is wrong, the operands with shapes and dtypes, the user's file and line, and the way on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "ArtifactError",
+    "BoundsError",
+    "CacheError",
+    "CompileError",
+    "DTypeError",
+    "ExportError",
+    "GradientError",
+    "GraphcError",
+    "InterpreterError",
+    "MissingDependencyError",
+    "ParseError",
+    "RuleError",
+    "ShapeError",
+    "StateError",
+    "StructureError",
+    "TraceError",
+    "TracerConversionError",
+    "UnsupportedError",
+    "VerifyError",
+    "message",
+]
+
+
+class GraphcError(Exception):
+    """Base class of all errors that graphc raises on purpose."""
+
+
+class ShapeError(GraphcError, ValueError):
+    """Operands' shapes do not fit, or a shape argument is not legal."""
+
+
+class DTypeError(GraphcError, TypeError):
+    """An operand's dtype is not one that the op is defined for."""
+
+
+class BoundsError(GraphcError, IndexError):
+    """An index is outside of the axis that it indexes."""
+
+
+class TraceError(GraphcError):
+    """A function cannot be traced into a graph."""
+
+
+class TracerConversionError(TraceError, TypeError):
+    """Python or NumPy asked a traced value for a concrete one (`bool`, `float`, `np.asarray`, ...)."""
+
+
+class UnsupportedError(TraceError, TypeError):
+    """A NumPy function or an argument of one that graphc does not know."""
+
+
+class StructureError(GraphcError, TypeError):
+    """Arguments do not have the structure (pytree, count, names) that is needed."""
+
+
+class StateError(GraphcError, RuntimeError):
+    """State (parameters, buffers, gradients) is used in a way that would lose a write."""
+
+
+class GradientError(GraphcError, RuntimeError):
+    """A derivative was asked for that does not exist or is no longer available."""
+
+
+class VerifyError(GraphcError):
+    """A graph breaks invariants of the IR; the message lists all of them."""
+
+
+class ParseError(GraphcError, ValueError):
+    """Text that is not a graph; the message points at the place with a caret."""
+
+
+class RuleError(GraphcError):
+    """A pass or rewrite rule did what it may not do (found by GRAPHC=check)."""
+
+
+class InterpreterError(GraphcError):
+    """The reference evaluator met a node that it cannot evaluate."""
+
+
+class CompileError(GraphcError):
+    """Code generation or linking failed."""
+
+
+class ArtifactError(GraphcError):
+    """A compiled artifact is damaged or does not fit this machine."""
+
+
+class CacheError(GraphcError, OSError):
+    """The disk cache cannot be used."""
+
+
+class ExportError(GraphcError):
+    """A function cannot be exported."""
+
+
+class MissingDependencyError(GraphcError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+def message(
+    what: str,
+    *,
+    operands: Iterable[tuple[str, object]] = (),
+    location: object = None,
+    hint: str | None = None,
+) -> str:
+    """Format an error message: what is wrong, operands, place, way on.
+
+    Parameters
+    ----------
+    what
+        One sentence that says what is wrong.
+    operands
+        Pairs of a name and a type; the type's `str` is printed (`f32[3, 4]`).
+    location
+        The user's place, printed with `str` as `file:line`.
+    hint
+        What the user can do.
+
+    >>> print(message("matmul needs equal inner sizes", operands=[("x1", "f32[3, 4]")], hint="Transpose x1."))
+    matmul needs equal inner sizes
+      x1: f32[3, 4]
+      hint: Transpose x1.
+    """
+    lines = [what]
+    lines += [f"  {name}: {type_}" for name, type_ in operands]
+    if location is not None:
+        lines.append(f"  at {location}")
+    if hint:
+        lines.append(f"  hint: {hint}")
+    return "\n".join(lines)

@@ -1,0 +1,465 @@
+"""Kinds of ops, and the builder protocol. Layer 1.
+
+An op is a frozen record of a kind. The kind supplies what follows from it (type inference, evaluation, derivatives); the
+op states only what is its own. Passes and the code generator dispatch on the kind and on declared facts, never on names
+(rewrite rules and kernels of composites excepted). Importing this module declares nothing: `graphc.ops` does.
+
+A derivative rule's first argument is a builder `b` (see `Builder`): it finds ops by name, `b.multiply(x, y)`, and lifts
+Python literals to the strict type of the other operand. Rules therefore serve the graph pass and the dynamic tape alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from graphc import dtypes
+from graphc.dtypes import DType
+from graphc.errors import DTypeError, ShapeError, message
+from graphc.ir import registry
+from graphc.ir.dims import Dim
+from graphc.ir.graph import Attribute, Graph, Value, full, make
+from graphc.ir.types import Shape, TensorType, Type
+
+__all__ = [
+    "Builder",
+    "Composite",
+    "Contraction",
+    "Control",
+    "Elementwise",
+    "Fused",
+    "GraphBuilder",
+    "Guard",
+    "Indexing",
+    "Masked",
+    "Movement",
+    "Op",
+    "Random",
+    "Reduction",
+    "Source",
+    "Special",
+    "type_error",
+]
+
+Array = Any
+Attrs = Mapping[str, Attribute]
+TypeRule = Callable[..., DType]
+"""`rule(*dtypes, **attrs) -> dtype`; raises DTypeError where the op is not defined."""
+
+
+def type_error(name: str, why: str, operands: Sequence[Type], hint: str | None = None) -> str:
+    """The text for an operand that an op is not defined for."""
+    named = [(f"operand {i}", t) for i, t in enumerate(operands)]
+    return message(f"{name}: {why}", operands=named, hint=hint)
+
+
+class Builder:
+    """Applies ops by name to values of some world: graph nodes, arrays of the tape, plain NumPy arrays.
+
+    `b.add(x, 1.0)` finds the op `add` and lifts the literal. An op with one result gives the value, else a tuple.
+    """
+
+    def type(self, x: Any) -> TensorType:
+        """The type of a value."""
+        raise NotImplementedError
+
+    def apply(self, op: Op, operands: tuple[Any, ...], attrs: dict[str, Attribute]) -> tuple[Any, ...]:
+        """Apply an op to values of strict types."""
+        raise NotImplementedError
+
+    def full(self, shape: Shape, value: float, dtype: DType) -> Any:
+        """A tensor filled with a literal."""
+        raise NotImplementedError
+
+    def is_value(self, x: Any) -> bool:
+        """Whether `x` is a value of this world (and not a literal)."""
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        op = registry.get(name)
+
+        def apply(*operands: Any, **attrs: Attribute) -> Any:
+            results = self.apply(op, self.lift(operands), attrs)
+            return results[0] if len(results) == 1 else results
+
+        return apply
+
+    def lift(self, operands: Sequence[Any]) -> tuple[Any, ...]:
+        """Turn literals into tensors of the last value operand's type (a `select`'s condition comes first)."""
+        if all(self.is_value(x) for x in operands):
+            return tuple(operands)
+        like = self.type([x for x in operands if self.is_value(x)][-1])
+        return tuple(x if self.is_value(x) else self.full(like.shape, x, like.dtype) for x in operands)
+
+    def like(self, x: Any, value: float) -> Any:
+        """A tensor of x's type filled with a literal."""
+        t = self.type(x)
+        return self.full(t.shape, value, t.dtype)
+
+
+class GraphBuilder(Builder):
+    """The builder whose values are graph values."""
+
+    def type(self, x: Value) -> TensorType:
+        return x.tensor
+
+    def apply(self, op: Op, operands: tuple[Value, ...], attrs: dict[str, Attribute]) -> tuple[Value, ...]:
+        return make(op, operands, **attrs).results
+
+    def full(self, shape: Shape, value: float, dtype: DType) -> Value:
+        return full(shape, value, dtype)
+
+    def is_value(self, x: Any) -> bool:
+        return isinstance(x, Value)
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A partial derivative that is 1 where `mask` holds and, exactly, 0 elsewhere: no product is formed, so that an infinity
+    or NaN of a cotangent from the side not taken does not leak."""
+
+    mask: Any
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """What all ops have: `name`, `doc` (formula; behaviour at +-0, infinity, NaN, empty input), and declared facts.
+
+    `attributes` are the names of the attributes, all required. `fallible` nodes may be dropped when unused but not hoisted
+    out of a branch or loop; `effect` nodes are ordered by tokens and never dropped.
+    """
+
+    kind: ClassVar[str] = "op"
+
+    name: str
+    doc: str
+    attributes: tuple[str, ...] = ()
+    fallible: bool = False
+    effect: bool = False
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        """Result types; raises the project's ShapeError or DTypeError. This is also the verifier's rule."""
+        raise NotImplementedError
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        """The op's NumPy definition. Results may be views of operands."""
+        raise NotImplementedError
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        """Cotangents of the operands: a value, `None` (zero), or a `(value, mask)` pair. Cotangents of results that
+        nothing depends on are None."""
+        raise NotImplementedError
+
+    def check_attributes(self, attrs: Attrs) -> None:
+        """Every declared attribute is there, and no other."""
+        if set(attrs) != set(self.attributes):
+            raise ShapeError(f"{self.name}: attributes are {sorted(self.attributes)}, got {sorted(attrs)}")
+
+    def tensors(self, operands: tuple[Type, ...], count: int | None) -> tuple[TensorType, ...]:
+        """Operands as tensor types, checked in number."""
+        if count is not None and len(operands) != count:
+            raise ShapeError(type_error(self.name, f"takes {count} operands, got {len(operands)}", operands))
+        found = tuple(t for t in operands if isinstance(t, TensorType))
+        if len(found) != len(operands):
+            raise DTypeError(type_error(self.name, "takes tensors, not tokens", operands))
+        return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Elementwise(Op):
+    """y[i] = f(x0[i], x1[i], ...), all operands of one shape.
+
+    `scalar(s, *xs, **attrs)` lowers to the scalar protocol. `partials(b, y, *xs, **attrs)` gives the partial derivative by
+    each operand: a value, a literal, a `Masked`, or None for zero. `exact` says that the result is exactly rounded, so that
+    compiled code is bit-equal to NumPy; `heavy` that recomputing it costs more than a load. `domain(dtype)` bounds the
+    samples that tests draw.
+    """
+
+    kind: ClassVar[str] = "elementwise"
+
+    arity: int
+    types: TypeRule
+    numpy: Callable[..., Array]
+    scalar: Callable[..., Any]
+    partials: Callable[..., Sequence[Any]] | None = None
+    exact: bool = True
+    heavy: bool = False
+    domain: tuple[tuple[float, float], ...] = ()
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        tensors = self.tensors(operands, self.arity)
+        if any(t.shape != tensors[0].shape for t in tensors):
+            raise ShapeError(type_error(self.name, "operands must have equal shapes", operands))
+        try:
+            dtype = self.types(*(t.dtype for t in tensors), **attrs)
+        except DTypeError as error:
+            raise DTypeError(type_error(self.name, str(error), operands)) from None
+        return (TensorType(dtype, tensors[0].shape),)
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        with np.errstate(all="ignore"):
+            y = self.numpy(*operands, **attrs)
+        dtype = self.types(*(dtypes.from_numpy(x.dtype) for x in operands), **attrs).numpy
+        return (np.asarray(y, dtype=dtype),)
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        ct = cotangents[0]
+        if self.partials is None or not b.type(results[0]).dtype.is_float:
+            return [None] * len(operands)
+        out: list[Any] = []
+        for x, partial in zip(operands, self.partials(b, results[0], *operands, **attrs), strict=True):
+            if partial is None or not b.type(x).dtype.is_float:
+                out.append(None)
+            elif isinstance(partial, Masked):
+                out.append((ct, partial.mask))
+            elif isinstance(partial, (int, float)) and partial in (1, -1):
+                out.append(ct if partial == 1 else b.negative(ct))
+            else:
+                out.append(b.multiply(ct, partial))
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The condition 0 <= index < extent on an index expression."""
+
+    index: Any
+    extent: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a result element of a movement comes from: `operand` at `index`, if all guards hold."""
+
+    operand: int
+    index: tuple[Any, ...]
+    guards: tuple[Guard, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Movement(Op):
+    """Each result element is a copy of one operand element.
+
+    `shape(*types, **attrs)` is the shape rule. `sources(index, *shapes, **attrs)` is the index map: for the result element
+    at `index` (a tuple of integers or of index expressions that support + - * with dimensions) the list of sources; the
+    first whose guards hold is taken, the last has none. `view` says that the elements' order in memory does not change
+    (reshape), so that no kernel is needed; such an op has no `sources`.
+    """
+
+    kind: ClassVar[str] = "movement"
+
+    arity: int | None = 1
+    shape: Callable[..., Shape]
+    numpy: Callable[..., Array]
+    sources: Callable[..., Sequence[Source]] | None
+    vjp: Callable[..., Sequence[Any]]
+    view: bool = False
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        tensors = self.tensors(operands, self.arity)
+        if any(t.dtype is not tensors[0].dtype for t in tensors):
+            raise DTypeError(type_error(self.name, "operands must have one dtype", operands))
+        try:
+            shape = self.shape(*(t.shape for t in tensors), **attrs)
+        except ShapeError as error:
+            raise ShapeError(type_error(self.name, str(error), operands)) from None
+        return (TensorType(tensors[0].dtype, tuple(shape)),)
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        return (np.asarray(self.numpy(*operands, **attrs)),)
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        """`vjp(b, ct, *operands, **attrs)`."""
+        return self.vjp(b, cotangents[0], *operands, **attrs)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reduction(Op):
+    """Combines the elements along `axes` (a sorted tuple of axes; they vanish from the shape).
+
+    `combine(s, x, y)` and `identity(dtype)` define it over the scalar protocol. With `arg`, the result is the position of
+    the element that wins, as int64 along the single axis: `combine(s, x, best)` is then the condition that x replaces
+    best, and `identity` starts best. `vjp(b, ct, y, x, axes)`. `empty` says whether an empty axis is legal.
+    """
+
+    kind: ClassVar[str] = "reduction"
+
+    attributes: tuple[str, ...] = ("axes",)
+    types: TypeRule
+    numpy: Callable[..., Array]
+    combine: Callable[..., Any]
+    identity: Callable[[DType], float]
+    vjp: Callable[..., Any] | None = None
+    arg: bool = False
+    empty: bool = True
+    exact: bool = False
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        (x,) = self.tensors(operands, 1)
+        axes = attrs["axes"]
+        if list(axes) != sorted(set(axes)) or any(not 0 <= a < x.rank for a in axes):
+            raise ShapeError(type_error(self.name, f"axes {axes} are not sorted axes of the operand", operands))
+        if self.arg and len(axes) != 1:
+            raise ShapeError(type_error(self.name, "reduces exactly one axis", operands))
+        if not self.empty and any(x.shape[a] == 0 for a in axes):
+            raise ShapeError(type_error(self.name, "an empty axis has no such element", operands))
+        try:
+            dtype = self.types(x.dtype)
+        except DTypeError as error:
+            raise DTypeError(type_error(self.name, str(error), operands)) from None
+        return (TensorType(dtype, tuple(d for a, d in enumerate(x.shape) if a not in axes)),)
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        (x,) = operands
+        dtype = self.types(dtypes.from_numpy(x.dtype)).numpy
+        with np.errstate(all="ignore"):
+            return (np.asarray(self.numpy(x, attrs["axes"]), dtype=dtype),)
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        if self.vjp is None:
+            return [None]
+        return [self.vjp(b, cotangents[0], results[0], operands[0], attrs["axes"])]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Contraction(Op):
+    """A sum of products over contracted axes; attributes are dimension numbers. `types(x, y)` gives the result dtype,
+    `shape(x, y, **attrs)` the shape; `vjp(b, ct, x, y, **attrs)`."""
+
+    kind: ClassVar[str] = "contraction"
+
+    types: TypeRule
+    shape: Callable[..., Shape]
+    numpy: Callable[..., Array]
+    vjp: Callable[..., Sequence[Any]]
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        x, y = self.tensors(operands, 2)
+        try:
+            return (TensorType(self.types(x.dtype, y.dtype), self.shape(x.shape, y.shape, **attrs)),)
+        except ShapeError as error:
+            raise ShapeError(type_error(self.name, str(error), operands)) from None
+        except DTypeError as error:
+            raise DTypeError(type_error(self.name, str(error), operands)) from None
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        with np.errstate(all="ignore"):
+            return (np.asarray(self.numpy(*operands, **attrs), dtype=operands[0].dtype),)
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        return self.vjp(b, cotangents[0], *operands, **attrs)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Stated(Op):
+    """Kinds whose ops state all their rules: `rule(*types, **attrs) -> types`, `numpy(*arrays, **attrs) -> array or tuple`,
+    `vjp(b, operands, results, cotangents, **attrs)`."""
+
+    rule: Callable[..., tuple[Type, ...]]
+    numpy: Callable[..., Any]
+    vjp: Callable[..., Sequence[Any]] | None = None
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        return self.rule(*operands, **attrs)
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        with np.errstate(all="ignore"):
+            results = self.numpy(*operands, **attrs)
+        return results if isinstance(results, tuple) else (results,)
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        if self.vjp is None:
+            return [None] * len(operands)
+        return self.vjp(b, operands, results, cotangents, **attrs)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Special(_Stated):
+    """Inputs, constants, iota, barriers: leaves and markers. `scalar(s, index, **attrs)` lowers those that are functions of
+    the element's index (a tuple of i64 protocol values)."""
+
+    kind: ClassVar[str] = "special"
+    scalar: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Indexing(_Stated):
+    """Elements chosen by run-time indices."""
+
+    kind: ClassVar[str] = "indexing"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Random(_Stated):
+    """Counter-based random bits: `scalar(s, counter, *operand elements, **attrs)` with the element's flat index as i64."""
+
+    kind: ClassVar[str] = "random"
+    scalar: Callable[..., Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Control(_Stated):
+    """Nodes with held graphs that decide what runs (branches, loops) and nodes with effects."""
+
+    kind: ClassVar[str] = "control"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Held(Op):
+    """Kinds whose node is a held graph `body`, closed: operand i is the body's input i."""
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        body: Graph = attrs["body"]
+        if body.inputs != operands:
+            raise ShapeError(type_error(self.name, "operands do not have the types of the body's inputs", operands))
+        return tuple(v.type for v in body.outputs)
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        body: Graph = attrs["body"]
+        values: dict[Value, Array] = {}
+        for node in body.nodes:
+            if node.op.name == "input":
+                values[node.result] = operands[node.attrs["index"]]
+                continue
+            results = node.op.evaluate([values[v] for v in node.operands], node.attrs)
+            values.update(zip(node.results, results, strict=True))
+        return tuple(values[v] for v in body.outputs)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fused(_Held):
+    """One kernel of the schedule: `body` is computed by one native function; `schedule` names the emitter."""
+
+    kind: ClassVar[str] = "fused"
+    attributes: tuple[str, ...] = ("body", "schedule")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Composite(_Held):
+    """A named node that holds its decomposition: `label` names it (`softmax`), passes may inline it."""
+
+    kind: ClassVar[str] = "composite"
+    attributes: tuple[str, ...] = ("body", "label")

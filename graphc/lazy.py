@@ -1,0 +1,49 @@
+"""The one module that loads llvmlite and networkx, on first use. Layer 0: imports only the error tree.
+
+Importing them takes 35 and 80 ms; `import graphc` must not pay for them, and an exported model must not need them. All
+other modules import at their top; a test enforces that.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from graphc.errors import MissingDependencyError, message
+
+__all__ = ["llvm", "networkx"]
+
+
+@cache
+def llvm() -> Any:
+    """The module `llvmlite.binding`.
+
+    Raises
+    ------
+    MissingDependencyError
+        If llvmlite is not installed or cannot be loaded.
+    """
+    return _load("llvmlite.binding", "compiling needs llvmlite")
+
+
+@cache
+def networkx() -> Any:
+    """The module `networkx`.
+
+    Raises
+    ------
+    MissingDependencyError
+        If networkx is not installed.
+    """
+    return _load("networkx", "graph algorithms need networkx")
+
+
+def _load(module: str, need: str) -> Any:
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as fault:  # OSError: the shared library inside the wheel does not load
+        raise MissingDependencyError(
+            message(f"{need}, which cannot be imported: {fault}", hint=f"Install it: pip install {package}")
+        ) from fault

@@ -1,0 +1,94 @@
+"""Leaves and markers: graph inputs, constants, iota, barriers. Layer 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.dtypes import DType
+from graphc.errors import DTypeError, InterpreterError, ShapeError
+from graphc.ir.graph import Attribute, Literal
+from graphc.ir.op import Builder, Special, type_error
+from graphc.ir.registry import register
+from graphc.ir.types import Shape, TensorType, Type
+
+__all__ = ["barrier", "constant", "input_", "iota"]
+
+
+def _input_numpy(**_: Attribute) -> Any:
+    raise InterpreterError("an input has no value of its own; the evaluator supplies it")
+
+
+input_ = register(
+    Special(
+        name="input",
+        doc="The graph's input number `index`, of type `type`.",
+        attributes=("index", "type"),
+        rule=lambda index, type: (type,),  # noqa: A006
+        numpy=_input_numpy,
+    )
+)
+
+constant = register(
+    Special(
+        name="constant",
+        doc="The array `value`; identified by dtype, shape and bits.",
+        attributes=("value",),
+        rule=lambda value: (_literal_type(value),),
+        numpy=lambda value: value.array,
+    )
+)
+
+
+def _literal_type(value: Attribute) -> TensorType:
+    if not isinstance(value, Literal):
+        raise DTypeError(f"constant: value must be a Literal, not {type(value).__name__}")
+    return value.type
+
+
+def _iota_rule(shape: Shape, axis: int, dtype: DType) -> tuple[Type, ...]:
+    if not 0 <= axis < len(shape):
+        raise ShapeError(f"iota: axis {axis} is not an axis of shape {shape}")
+    if not (dtype.is_integer or dtype.is_float):
+        raise DTypeError("iota: dtype must be a number's")
+    return (TensorType(dtype, shape),)
+
+
+def _iota_numpy(shape: Shape, axis: int, dtype: DType) -> np.ndarray[Any, Any]:
+    line = np.arange(shape[axis], dtype=np.int64).astype(dtype.numpy)
+    return np.broadcast_to(line.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)  # type: ignore[arg-type]
+
+
+iota = register(
+    Special(
+        name="iota",
+        doc="y[i] = i[axis], converted from int64 to `dtype`.",
+        attributes=("shape", "axis", "dtype"),
+        rule=_iota_rule,
+        numpy=_iota_numpy,
+        scalar=lambda s, index, shape, axis, dtype: s.convert(index[axis], dtype),
+    )
+)
+
+
+def _barrier_rule(*types: Type, instance: int) -> tuple[Type, ...]:
+    if len(types) != 1:
+        raise ShapeError(type_error("barrier", "takes one operand", types))
+    return types
+
+
+def _barrier_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, instance: int) -> list[Any]:
+    return [cotangents[0]]
+
+
+barrier = register(
+    Special(
+        name="barrier",
+        doc="y = x, never merged with a barrier of another `instance` and not looked through: keeps recomputation apart.",
+        attributes=("instance",),
+        rule=_barrier_rule,
+        numpy=lambda x, instance: x,
+        vjp=_barrier_vjp,
+    )
+)

@@ -1,0 +1,1 @@
+"""Mapping and calling compiled artifacts, without llvmlite; the disk cache. Layer 4."""

@@ -1,0 +1,327 @@
+"""Calling an artifact. Layer 4, runtime.
+
+`Executable.run` takes arrays that already fit (the caller's guards, or `check`), builds the table of pointers, calls the
+entry point once and returns the outputs. It holds no state between calls, so any number of threads may run one
+executable at a time: each call takes a *frame* (pointer table, sizes, scratch memory) from a pool and returns it.
+Failures that native code reports become the project's errors. This module is copied into exported models.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphc import dtypes, errors
+from graphc.artifact import ARENA, ENTRY, Artifact, Buffer, Failure
+from graphc.errors import ArtifactError, DTypeError, GraphcError, ShapeError, StateError, StructureError, message
+from graphc.runtime.buffers import aligned, empty, is_aligned, pointer
+from graphc.runtime.image import MappedImage
+
+__all__ = ["Executable", "dimension"]
+
+Array = npt.NDArray[Any]
+
+# Kernels shorter than this are called with the interpreter lock held: releasing it costs more than others would gain.
+_SHORT_WORK = 500_000  # flops + bytes, some 20 us
+
+
+class Executable:
+    """An artifact that can be called.
+
+    Parameters
+    ----------
+    artifact
+        What to run. Its code is mapped here; an ISA level that this machine lacks is refused.
+    locate
+        Gives the user's source line for a failure's node, where the compiler has kept it.
+
+    Raises
+    ------
+    ArtifactError
+        If this machine cannot run the artifact, or its tables are malformed.
+    """
+
+    def __init__(self, artifact: Artifact, *, locate: Callable[[str], object] | None = None) -> None:
+        self.artifact = artifact
+        self.inputs = artifact.with_role("input")
+        self.outputs = artifact.with_role("output")
+        self._locate = locate
+        image = MappedImage.of(artifact)
+        word = ctypes.c_void_p
+        self._entry = image.function(ENTRY, (word, word, word), release_gil=_is_long(artifact))
+        self._arena_size: Callable[[Any], int] | None = None
+        if artifact.arena_bytes is None:
+            self._arena_size = image.function(ARENA, (word,), release_gil=False)
+        self._sizes = [_find_symbol(name, self.inputs) for name in artifact.symbols]
+        self._results = [_Result.of(buffer, artifact.symbols) for buffer in self.outputs]
+        self._constants = [_held(c.data) for c in artifact.constants]
+        self._frames: deque[_Frame] = deque()
+
+    def run(self, inputs: Sequence[Array], outputs: Sequence[Array | None] | None = None) -> list[Array]:
+        """Run once.
+
+        Parameters
+        ----------
+        inputs
+            One C-contiguous, element-aligned array an input buffer, of its dtype and a shape that fits. Nothing of this
+            is checked here but the count: `check` does. Inputs that an output `writes` are updated in place.
+        outputs
+            Arrays to write results into, of the right dtype and shape, C-contiguous; None for a fresh one. They may
+            not share memory with inputs.
+
+        Returns
+        -------
+        All outputs in order; one that `writes` an input is that input.
+
+        Raises
+        ------
+        GraphcError
+            What the artifact's failure table says (`BoundsError` for an index out of range, ...).
+        """
+        if len(inputs) != len(self.inputs):
+            raise StructureError(f"{len(inputs)} arrays given for {len(self.inputs)} inputs")
+        sizes = [inputs[position].shape[axis] for position, axis in self._sizes]
+        results = self._allocate(inputs, outputs, sizes)
+        frame = self._take_frame()
+        pointers = frame.pointers
+        for slot, array in enumerate(inputs):
+            pointers[slot] = pointer(array)
+        for slot, array in enumerate(results, frame.first_output):
+            pointers[slot] = pointer(array)
+        if sizes:
+            frame.sizes[: len(sizes)] = sizes
+            if self._arena_size is not None:
+                frame.reserve(self._arena_size(frame.sizes_address))
+        status = self._entry(frame.pointers_address, frame.sizes_address, frame.arena_address)
+        self._frames.append(frame)
+        if status:
+            raise self._failure(status)
+        return results
+
+    def check(self, inputs: Sequence[Array]) -> None:
+        """Raise unless `run` may be called with these arrays.
+
+        Raises
+        ------
+        StructureError, DTypeError, ShapeError, StateError
+            With the input's name, what it must be and what it is.
+        """
+        if len(inputs) != len(self.inputs):
+            raise StructureError(f"{len(inputs)} arrays given for {len(self.inputs)} inputs")
+        written = {buffer.writes for buffer in self.outputs}
+        bound: dict[str, int] = {}
+        for index, (buffer, array) in enumerate(zip(self.inputs, inputs, strict=True)):
+            _check_input(buffer, array, index in written, bound)
+        for buffer, array in zip(self.inputs, inputs, strict=True):
+            want = tuple(dimension(dim, tuple(bound))(tuple(bound.values())) for dim in buffer.shape)
+            if want != array.shape:
+                raise ShapeError(message(f"{buffer.name} has the wrong shape", operands=_comparison(buffer, array)))
+
+    def release(self) -> None:
+        """Give the scratch memory of idle frames back."""
+        self._frames.clear()
+
+    def _allocate(
+        self, inputs: Sequence[Array], outputs: Sequence[Array | None] | None, sizes: Sequence[int]
+    ) -> list[Array]:
+        results = []
+        for index, result in enumerate(self._results):
+            given = outputs[index] if outputs is not None else None
+            if result.writes is not None:
+                results.append(inputs[result.writes])
+            elif given is not None:
+                results.append(given)
+            elif result.static is not None:
+                results.append(empty(result.static, result.dtype))
+            else:
+                results.append(empty(tuple(dim(sizes) for dim in result.shape), result.dtype))
+        return results
+
+    def _take_frame(self) -> _Frame:
+        try:
+            return self._frames.pop()
+        except IndexError:
+            return _Frame(self.artifact, self._constants)
+
+    def _failure(self, status: int) -> Exception:
+        """The error for a status: 1 + an index into the failure table, with a signed detail above bit 32."""
+        index, detail = (status & 0xFFFFFFFF) - 1, status >> 32
+        failures = self.artifact.failures
+        if not 0 <= index < len(failures):
+            return GraphcError(f"compiled code reports an unknown failure ({status:#x})")
+        failure = failures[index]
+        location = self._locate(failure.node) if self._locate is not None and failure.node else None
+        return _error_class(failure)(message(failure.text.replace("{detail}", str(detail)), location=location))
+
+
+def dimension(text: int | str, symbols: tuple[str, ...]) -> Callable[[Sequence[int]], int]:
+    """A function from the symbols' values to a dimension's value.
+
+    Parameters
+    ----------
+    text
+        An integer or an expression over symbols: `+ - * // %`, `pos(x)` = max(x, 0), `floordiv(x, y)`, `min`, `max`.
+    symbols
+        Names in the order of the values.
+
+    Raises
+    ------
+    ArtifactError
+        If the text is anything else.
+
+    >>> dimension("2*s0 + pos(s1 - 1)", ("s0", "s1"))((3, 5))
+    10
+    """
+    if isinstance(text, int):
+        return lambda values: text
+    try:
+        tree = ast.parse(text, mode="eval")
+    except SyntaxError:
+        raise ArtifactError(f"{text!r} is not a dimension") from None
+    for node in ast.walk(tree):
+        known = isinstance(node, _DIMENSION_NODES)
+        if isinstance(node, ast.Name):
+            known = node.id in symbols or node.id in _DIMENSION_FUNCTIONS
+        elif isinstance(node, ast.Constant):
+            known = type(node.value) is int
+        if not known:
+            raise ArtifactError(f"{text!r} is not a dimension over {', '.join(symbols) or 'no symbols'}")
+    arguments = ast.arguments(
+        posonlyargs=[], args=[ast.arg(arg=name) for name in symbols], kwonlyargs=[], kw_defaults=[], defaults=[]
+    )
+    function = ast.fix_missing_locations(ast.Expression(ast.Lambda(args=arguments, body=tree.body)))
+    # Only whitelisted node types are left, and no builtins are reachable.
+    evaluate = eval(compile(function, "<dimension>", "eval"), {"__builtins__": {}, **_DIMENSION_FUNCTIONS})
+    return lambda values: int(evaluate(*values))
+
+
+_DIMENSION_NODES = (
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Call, ast.Load),
+    *(ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.USub),
+)
+_DIMENSION_FUNCTIONS: dict[str, Callable[..., int]] = {
+    "pos": lambda x: max(x, 0),
+    "floordiv": lambda x, y: x // y,
+    "min": min,
+    "max": max,
+}
+
+# Builtin exceptions that NumPy would raise, as this project raises them.
+_ERRORS: dict[str, type[GraphcError]] = {
+    "IndexError": errors.BoundsError,
+    "ValueError": errors.ShapeError,
+    "TypeError": errors.DTypeError,
+}
+
+
+def _error_class(failure: Failure) -> type[GraphcError]:
+    found = _ERRORS.get(failure.error) or getattr(errors, failure.error, GraphcError)
+    return found if isinstance(found, type) and issubclass(found, GraphcError) else GraphcError
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """How to get an output's array."""
+
+    writes: int | None
+    dtype: np.dtype[Any]
+    shape: tuple[Callable[[Sequence[int]], int], ...]
+    static: tuple[int, ...] | None
+
+    @staticmethod
+    def of(buffer: Buffer, symbols: tuple[str, ...]) -> _Result:
+        integers = tuple(dim for dim in buffer.shape if isinstance(dim, int))
+        return _Result(
+            writes=buffer.writes,
+            dtype=dtypes.from_name(buffer.dtype).numpy,
+            shape=tuple(dimension(dim, symbols) for dim in buffer.shape),
+            static=integers if len(integers) == len(buffer.shape) else None,
+        )
+
+
+class _Frame:
+    """What one running call owns: the pointer table with the constants filled in, the sizes table, scratch memory."""
+
+    __slots__ = (
+        *("arena", "arena_address", "first_output", "pointers", "pointers_address", "sizes", "sizes_address"),
+        "_constants",
+    )
+
+    def __init__(self, artifact: Artifact, constants: Sequence[Array]) -> None:
+        inputs = len(artifact.with_role("input"))
+        self.first_output = inputs + len(constants)
+        self.pointers = (ctypes.c_size_t * max(1, len(artifact.buffers)))()
+        self.pointers[inputs : self.first_output] = [pointer(array) for array in constants]
+        self.pointers_address = ctypes.addressof(self.pointers)
+        self.sizes = (ctypes.c_int64 * max(1, len(artifact.symbols)))()
+        self.sizes_address = ctypes.addressof(self.sizes)
+        self._constants = constants
+        self.arena: Array = aligned(0)
+        self.arena_address = pointer(self.arena)
+        self.reserve(artifact.arena_bytes or 0)
+
+    def reserve(self, size: int) -> None:
+        """Make the scratch block at least `size` bytes long; its content is lost."""
+        if self.arena.nbytes < size:
+            self.arena = aligned(size)
+            self.arena_address = pointer(self.arena)
+
+
+def _is_long(artifact: Artifact) -> bool:
+    """Whether a call takes long enough for other Python threads to matter; unknown work counts as long."""
+    work = 0
+    for kernel in artifact.kernels:
+        if isinstance(kernel.flops, str) or isinstance(kernel.bytes, str):
+            return True
+        work += (kernel.flops + kernel.bytes) * kernel.calls
+    return not artifact.kernels or work > _SHORT_WORK
+
+
+def _find_symbol(name: str, inputs: Sequence[Buffer]) -> tuple[int, int]:
+    """The (input, axis) whose extent is the symbol."""
+    for position, buffer in enumerate(inputs):
+        for axis, dim in enumerate(buffer.shape):
+            if dim == name:
+                return position, axis
+    raise ArtifactError(f"no input has {name} as a dimension")
+
+
+def _held(data: Array) -> Array:
+    """A constant in aligned memory."""
+    if is_aligned(data):
+        return data
+    copy = aligned(data.nbytes).view(data.dtype).reshape(data.shape)
+    copy[...] = data
+    return copy
+
+
+def _check_input(buffer: Buffer, array: Array, written: bool, bound: dict[str, int]) -> None:
+    """Check one input but for symbolic expressions, and bind its symbols."""
+    if not isinstance(array, np.ndarray):
+        raise StructureError(f"{buffer.name} must be a NumPy array and is a {type(array).__name__}")
+    if array.dtype != dtypes.from_name(buffer.dtype).numpy:
+        raise DTypeError(message(f"{buffer.name} has the wrong dtype", operands=_comparison(buffer, array)))
+    if array.ndim != len(buffer.shape):
+        raise ShapeError(message(f"{buffer.name} has the wrong rank", operands=_comparison(buffer, array)))
+    if not array.flags.c_contiguous or not array.flags.aligned:
+        raise StateError(f"{buffer.name} must be C-contiguous and aligned")
+    if written and not array.flags.writeable:
+        raise StateError(f"{buffer.name} is written in place and its array is read-only")
+    for dim, extent in zip(buffer.shape, array.shape, strict=True):
+        if isinstance(dim, str) and dim.isidentifier():
+            if bound.setdefault(dim, extent) != extent:
+                known = f"{dim} = {bound[dim]} in an earlier place"
+                raise ShapeError(message(f"{buffer.name} does not fit: {known}", operands=_comparison(buffer, array)))
+
+
+def _comparison(buffer: Buffer, array: Array) -> list[tuple[str, object]]:
+    want = f"{buffer.dtype}[{', '.join(str(dim) for dim in buffer.shape)}]"
+    have = f"{array.dtype}[{', '.join(str(extent) for extent in array.shape)}]"
+    return [("expected", want), ("given", have)]
