@@ -2,14 +2,14 @@
 
 A plan holds decisions only (tile sizes, blocks of k, packing, scratch layout); `gemm` writes them as LLVM text.
 
-Invariant: the order of summation does not depend on a plan's tile sizes, on k blocks, on packing or on the target. It is one of two,
-chosen from sizes, strides and dtype alone:
+Invariant: the order of summation does not depend on a plan's tile sizes, on k blocks, on packing or on the target.
+It is one of two, chosen from sizes, strides and dtype alone:
 
 - *tiles*: each element of C is one chain over k in increasing order, beginning with its initial value (+0.0 without
   one). A k block stores the chain's value and the next one goes on from it.
-- *dots*, where both operands are contiguous along k and C has few rows or few columns: element k of the innermost loop goes to lane
-  k mod (64 / itemsize), each lane is one chain over k beginning with +0.0, lanes are folded by halving distance, and the fold is
-  added to the initial value.
+- *dots*, where C has few rows or few columns and the larger operand is contiguous along k: element k of the innermost
+  loop goes to lane k mod (64 / itemsize), each lane is one chain over k beginning with +0.0, lanes are folded by
+  halving distance, and the fold is added to the initial value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from math import prod
 from graphc.dtypes import DType
 from graphc.target import Target
 
-__all__ = ["GemmSpec", "KLoop", "Plan", "Split", "canonical", "make_plan", "swapped"]
+__all__ = ["GemmSpec", "KLoop", "Plan", "Split", "canonical", "fuses", "make_plan", "swapped"]
 
 #: One loop over k: extent, stride in A, stride in B.
 KLoop = tuple[int, int, int]
@@ -29,20 +29,23 @@ KLoop = tuple[int, int, int]
 DOT_EDGE = 4
 #: Below this depth folding the lanes costs more than the dot products save.
 DOT_DEPTH = 32
-#: Rows from which copying B into panels pays (measured: NUMBERS, matrix products).
+#: Rows from which copying B into panels pays where B exceeds the second cache.
 COPY_ROWS = 512
+#: The same for vectors shorter than a cache line, whatever B's size: their narrow panels are not prefetched in place.
+COPY_ROWS_NARROW = 64
 #: Aim for the length of a block of k.
 K_BLOCK = 512
-#: Rows of B per pass when C is a single row or so: B streams through in memory order, C stays in the first cache.
-STREAM_BLOCK = 8
+#: Vectors of a tile with one row: wider strips of B gain nothing, memory is the limit.
+ROW_VECTORS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class GemmSpec:
     """`C[b.., i, j] = init + sum over k.. of A[b.., i, k..] * B[b.., k.., j]`, all strides in elements.
 
-    C has unit column stride. Any stride of A and B may be any integer, 0 (broadcast) included, so every transpose of A and B
-    is a matter of strides. `k` lists the nested loops over k, outermost first; `batch` the outer loops as (extent, stride in A, in B, in C).
+    C has unit column stride. Strides of A and B may be any integers, 0 (broadcast) included, so every transpose of A and
+    B is a matter of strides. `k` lists the nested loops over k, outermost first; `batch` the outer loops as (extent,
+    stride in A, in B, in C).
     """
 
     m: int
@@ -158,8 +161,8 @@ class Plan:
         How rows, and columns counted in vectors (`dots`: in elements), are cut.
     pack
         How B reaches the tiles: `none`, `copy`, `transpose`, `move` (any strides, element by element).
-    pack_a
-        `dots`: whether A's few rows are gathered first (`pack` says the same of B's few columns).
+    pack_a, a_stride
+        Whether A is copied first so that its rows are contiguous along k, and their distance (copied or not).
     k_block
         Iterations of the outermost k loop per block; equal to its extent when k is not blocked.
     k_outer
@@ -171,7 +174,7 @@ class Plan:
     partial
         Whether finished or half-finished values are held in scratch instead of C.
     partial_stride, partial_bytes, panel_bytes, zero_bytes, side_bytes
-        The scratch block, in this order: held values, packed B panel, a row of zeros, gathered operand of `dots`.
+        The scratch block, in this order: held values, packed B panel, a row of zeros, copied operands.
     """
 
     method: str
@@ -183,6 +186,7 @@ class Plan:
     columns: Split = Split(1, 1)
     pack: str = "none"
     pack_a: bool = False
+    a_stride: int = 0
     k_block: int = 1
     k_outer: bool = False
     rows_outer: bool = False
@@ -209,7 +213,11 @@ class Plan:
         if self.method not in ("tiles", "dots"):
             return head
         shape = f"{self.rows.largest}x{self.columns.largest * (self.lanes if self.method == 'tiles' else 1)}"
-        notes = [f"pack={self.pack}"] * (self.pack != "none") + [f"k_block={self.k_block}"] * self.blocked
+        notes = (
+            [f"pack={self.pack}"] * (self.pack != "none")
+            + ["pack_a"] * self.pack_a
+            + [f"k_block={self.k_block}"] * self.blocked
+        )
         notes += [name for name in ("swap", "k_outer", "rows_outer", "inline", "partial") if getattr(self, name)]
         return " ".join([head, shape, *notes])
 
@@ -223,6 +231,10 @@ def _merge_batch(spec: GemmSpec, *, stores_c: bool) -> tuple[GemmSpec, tuple[int
     merged: list[int] = []
     while spec.batch and spec.m:
         extent, a, b, c = spec.batch[-1]
+        if extent == 1:
+            merged.insert(0, 1)
+            spec = replace(spec, batch=spec.batch[:-1])
+            continue
         fits = b == 0 and (spec.m == 1 or a == spec.m * spec.a_row_stride)
         if not fits or (stores_c and c != spec.m * spec.c_row_stride and spec.m > 1):
             break
@@ -237,14 +249,19 @@ def _merge_batch(spec: GemmSpec, *, stores_c: bool) -> tuple[GemmSpec, tuple[int
     return spec, tuple(merged)
 
 
+def fuses(dtype: DType, features: frozenset[str]) -> bool:
+    """Whether the target multiplies and adds in one instruction."""
+    return dtype.is_float and not features.isdisjoint({"fma", "avx512f", "neon"})
+
+
 def _tile_shapes(registers: int) -> list[tuple[int, int]]:
     """Largest (rows, vectors) whose accumulators, vectors of B and one element of A fit the registers.
 
-    With one row a vector of B is used once and comes straight from memory, so only accumulators count.
+    With one row or one vector each operand is used once and comes straight from memory, so only accumulators count.
     """
     limit = registers - 4
-    shapes = [(1, vectors) for vectors in range(1, limit + 1)]
-    for vectors in range(1, 9):
+    shapes = [(1, vectors) for vectors in range(1, ROW_VECTORS + 1)]
+    for vectors in range(1, 7):
         rows = min((registers - 1 - vectors) // vectors, 14 if vectors > 1 else limit)
         shapes += [(r, vectors) for r in range(2, rows + 1)]
     return shapes
@@ -256,23 +273,27 @@ def _tile_cost(rows: Split, columns: Split, depth: int) -> float:
     for row in rows.parts():
         for column in columns.parts():
             r, v = row.size, column.size
-            per_k = max(r * v, 4.0) + 0.05 * (r + v)
+            per_k = max(r * v, 8.0) + 0.1 * r + 0.3 * v
             cost += row.count * column.count * (depth * per_k + 25.0 + 2.0 * r * v)
     variants = len(rows.parts()) * len(columns.parts())
     return cost * (1.0 + 0.01 * variants)
 
 
 def _choose_tile(spec: GemmSpec, lanes: int, registers: int) -> tuple[Split, Split]:
-    """The cheapest even cut into register tiles."""
+    """The cheapest even cut into register tiles.
+
+    Where products cannot be added by one instruction, one more register holds the product.
+    """
     vectors = -(-spec.n // lanes)
+    size = spec.dtype.itemsize
     # More than eight rows a power of two apart fall into one set of the first cache.
-    crowded = spec.a_row_stride * spec.dtype.itemsize % 2048 == 0 and spec.a_row_stride != 0
+    most = 8 if spec.a_row_stride * size % 2048 == 0 and spec.m > 1 else registers
     cuts = {
         (Split(spec.m, min(r, spec.m)), Split(vectors, min(v, vectors)))
         for r, v in _tile_shapes(registers)
-        if not (crowded and r > 8)
+        if r <= most
     }
-    return min(cuts, key=lambda cut: (_tile_cost(*cut, spec.depth), cut[0].block, cut[1].block))
+    return min(cuts, key=lambda cut: (_tile_cost(cut[0], cut[1], spec.depth), cut[0].block, cut[1].block))
 
 
 def _wants_dots(spec: GemmSpec) -> bool:
@@ -307,12 +328,21 @@ def _plan_dots(plan: Plan, target: Target, *, held: bool) -> Plan:
         columns=Split(spec.n, columns),
         pack="move" if pack_b else "none",
         pack_a=pack_a,
+        a_stride=spec.depth if pack_a else spec.a_row_stride,
         k_block=spec.k[0][0],
         partial=held,
         partial_stride=stride,
         partial_bytes=stride * spec.m * size if held else 0,
-        side_bytes=_round(spec.depth * size * (spec.m if pack_a else 0) + spec.depth * size * (spec.n if pack_b else 0)),
+        side_bytes=_round(
+            spec.depth * size * (spec.m if pack_a else 0) + spec.depth * size * (spec.n if pack_b else 0)
+        ),
     )
+
+
+def _wants_packed_a(spec: GemmSpec, lanes: int, target: Target) -> bool:
+    """Whether a large transposed A is turned round first: in place, each step along k is a line, or a page, of its own."""
+    large = spec.m * spec.depth * spec.dtype.itemsize > target.l2_bytes and spec.depth >= 256
+    return spec.a_row_stride == 1 and spec.k[-1][1] != 1 and large and spec.n >= 8 * lanes and spec.m > DOT_EDGE
 
 
 def _k_block(spec: GemmSpec, aim: int) -> int:
@@ -325,26 +355,28 @@ def _plan_tiles(plan: Plan, target: Target, *, epilogue: bool, heavy: bool) -> P
     spec = plan.spec
     size = spec.dtype.itemsize
     lanes = max(1, target.vector_bytes // size)
-    rows, columns = _choose_tile(spec, lanes, target.vector_registers)
+    pack_a = _wants_packed_a(spec, lanes, target)
+    # Rows an odd number of cache lines apart spread over all sets; runs along k are written in whole vectors.
+    a_stride = (_round((spec.depth + lanes - 1) * size) // 64 | 1) * 64 // size
+    seen = replace(spec, a_row_stride=a_stride) if pack_a else spec
+    rows, columns = _choose_tile(seen, lanes, target.vector_registers - (not fuses(spec.dtype, target.features)))
     width = columns.largest * lanes
     k_block = spec.k[0][0]
     b_bytes = spec.depth * spec.n * size
     if spec.b_col_stride != 1:
         pack = "transpose" if spec.k[-1][2] == 1 and spec.k[-1][0] >= lanes // 2 else "move"
     else:
-        pack = "copy" if spec.m >= COPY_ROWS and b_bytes > target.l2_bytes else "none"
-    stream = pack == "none" and spec.m <= DOT_EDGE and columns.count > 1 and b_bytes > target.l2_bytes // 2
-    if stream:
-        k_block = _k_block(spec, STREAM_BLOCK)
-    elif rows.count >= 4 and spec.depth * width * size > target.l2_bytes // 4:
+        narrow = target.vector_bytes < 64 and spec.m >= COPY_ROWS_NARROW
+        pack = "copy" if narrow or (spec.m >= COPY_ROWS and b_bytes > target.l2_bytes) else "none"
+    if rows.count >= 4 and spec.depth * width * size > target.l2_bytes * 3 // 8:
         k_block = _k_block(spec, K_BLOCK)
     blocked = k_block < spec.k[0][0]
     inline = epilogue and not heavy and not blocked
     partial = epilogue and not inline
-    stride = _round(spec.n * size) // size if stream else width
-    # Without k blocks a tile's values are consumed at once; with them a whole panel's (or C's) have to wait.
-    held = 0 if not partial else (spec.m if blocked else rows.largest) * stride * size
-    padded = _round(k_block * (spec.depth // spec.k[0][0]), lanes)
+    # Without k blocks a tile's values are consumed at once; with them a whole panel's have to wait.
+    held = 0 if not partial else (spec.m if blocked else rows.largest) * width * size
+    # Transposing writes whole vectors of k, beyond the end of each run.
+    padded = k_block * (spec.depth // spec.k[0][0]) + (lanes - 1 if pack == "transpose" else 0)
     a_bytes = spec.m * spec.depth * size
     return replace(
         plan,
@@ -353,15 +385,18 @@ def _plan_tiles(plan: Plan, target: Target, *, epilogue: bool, heavy: bool) -> P
         rows=rows,
         columns=columns,
         pack=pack,
+        pack_a=pack_a,
+        a_stride=a_stride if pack_a else spec.a_row_stride,
         k_block=k_block,
-        k_outer=blocked and (stream or not epilogue),
+        k_outer=blocked and not epilogue,
         rows_outer=pack == "none" and not blocked and b_bytes <= target.l2_bytes // 2 < a_bytes,
         inline=inline,
         partial=partial,
-        partial_stride=stride,
+        partial_stride=width,
         partial_bytes=_round(held),
         panel_bytes=_round(padded * width * size) if pack != "none" else 0,
         zero_bytes=_round(width * size) if blocked else 0,
+        side_bytes=_round(spec.m, lanes) * a_stride * size if pack_a else 0,
     )
 
 

@@ -13,14 +13,28 @@ from graphc.codegen.text import Function
 from graphc.codegen.vectors import Vec, Vectors
 from graphc.dtypes import DType, bool_, int32
 
-__all__ = ["Code", "add", "advance", "constant_mask", "counted", "element", "lanes_below", "multiply", "multiply_add", "when"]
+__all__ = [
+    "Code",
+    "add",
+    "advance",
+    "constant_mask",
+    "counted",
+    "element",
+    "lanes_below",
+    "multiply",
+    "multiply_add",
+    "when",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Finished functions, and the declarations (name to line) of the intrinsics that they call."""
+    """Finished functions, and the declarations of the intrinsics that they call, by name.
 
-    functions: tuple[str, ...]
+    Functions whose names begin with `@gemm_` are the same in all products of a module.
+    """
+
+    functions: dict[str, str]
     declarations: dict[str, str]
 
 

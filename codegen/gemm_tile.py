@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from graphc.codegen.gemm_plan import KLoop
+from graphc.codegen.gemm_plan import KLoop, fuses
 from graphc.codegen.gemm_text import add, advance, constant_mask, counted, element, lanes_below, multiply_add, when
 from graphc.codegen.text import Function, Phi
 from graphc.codegen.vectors import Vec, Vectors
@@ -19,6 +19,10 @@ __all__ = ["Epilogue", "Kernel", "TileShape", "emit_dots", "emit_epilogue", "emi
 
 #: Called with (vectors, accumulator, row, first column, batch indices, mask or None): computes and stores what it likes.
 Epilogue = Callable[[Vectors, Vec, str, str, tuple[str, ...], "Vec | None"], None]
+
+
+#: Pointers into A and B, and the accumulators.
+_State = tuple[str, str, list[Vec]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,7 @@ class Kernel:
     @property
     def fused(self) -> bool:
         """Whether products are added by a fused instruction."""
-        hardware = not self.features.isdisjoint({"fma", "avx512f", "neon"})
-        return self.contract and hardware and self.dtype.is_float
+        return self.contract and fuses(self.dtype, self.features)
 
     def vectors(self, f: Function, lanes: int | None = None) -> Vectors:
         return Vectors(f, lanes or self.lanes, contract=self.contract, features=self.features)
@@ -97,7 +100,7 @@ def emit_tile(name: str, shape: TileShape, kernel: Kernel, *, inline: bool) -> F
                 result.append(multiply_add(vectors, x, column, accumulator, fused=kernel.fused))
         return result
 
-    finished = _k_loops(vectors, kernel.levels, "%k", "%a", "%b", start, step)
+    finished = _k_loops(vectors, kernel.levels, "%k", ("%a", "%b", start), step)
     for r in range(shape.rows):
         row, batch = place_row(f, kernel, add(f, "%row", str(r))) if inline else ("", ())
         for v in range(shape.vectors):
@@ -151,12 +154,11 @@ def _k_loops(
     vectors: Vectors,
     levels: tuple[KLoop, ...],
     count: str,
-    a: str,
-    b: str,
-    accumulators: list[Vec],
+    start: _State,
     step: Callable[[str, str, list[Vec]], list[Vec]],
 ) -> list[Vec]:
     """Nested loops over k around `step(a, b, accumulators)`; the outermost runs `count` (at least 1) times."""
+    a, b, accumulators = start
     if not levels:
         return step(a, b, accumulators)
     f = vectors.function
@@ -169,9 +171,7 @@ def _k_loops(
         vectors,
         levels[1:],
         str(levels[1][0]) if len(levels) > 1 else "",
-        a_here.name,
-        b_here.name,
-        [Vec(phi.name, dtype) for phi in carried],
+        (a_here.name, b_here.name, [Vec(phi.name, dtype) for phi in carried]),
         step,
     )
     following = f.emit(f"add i64 {left.name}, -1")
@@ -195,7 +195,10 @@ def emit_dots(name: str, rows: int, columns: int, kernel: Kernel) -> Function:
 
     def products(a: str, b: str, accumulators: list[Vec], mask: Vec | None) -> list[Vec]:
         """One vector of k from every row and column."""
-        pairs = [(a, r, kernel.a_row_stride) for r in range(rows)], [(b, j, kernel.b_col_stride) for j in range(columns)]
+        pairs = (
+            [(a, r, kernel.a_row_stride) for r in range(rows)],
+            [(b, j, kernel.b_col_stride) for j in range(columns)],
+        )
         left, right = (
             [vectors.load(advance(f, p, dtype, (str(i), stride)), dtype, mask=mask) for p, i, stride in side]
             for side in pairs
@@ -212,7 +215,7 @@ def emit_dots(name: str, rows: int, columns: int, kernel: Kernel) -> Function:
         if full:
             along = ((full, lanes, lanes),)
             accumulators = _k_loops(
-                vectors, along, str(full), a, b, accumulators, lambda x, y, acc: products(x, y, acc, None)
+                vectors, along, str(full), (a, b, accumulators), lambda x, y, acc: products(x, y, acc, None)
             )
         if rest:
             a, b = (advance(f, p, dtype, (str(full * lanes), 1)) for p in (a, b))
@@ -220,7 +223,7 @@ def emit_dots(name: str, rows: int, columns: int, kernel: Kernel) -> Function:
         return accumulators
 
     zeros = [vectors.const(dtype, 0)] * (rows * columns)
-    finished = _k_loops(vectors, kernel.levels[:-1], "%k", "%a", "%b", zeros, run)
+    finished = _k_loops(vectors, kernel.levels[:-1], "%k", ("%a", "%b", zeros), run)
     for r in range(rows):
         init_row = _run_time_row(f, dtype, r) if kernel.initial else ""
         for j in range(columns):
@@ -294,5 +297,3 @@ def emit_epilogue(name: str, kernel: Kernel, *, columns_total: int) -> Function:
 
     counted(f, "%rows", "row", one_row)
     return f
-
-

@@ -11,9 +11,9 @@ that a reduction inside it has removed. Axes are numbers; an axis that does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -190,7 +190,7 @@ class Reduce:
         return self.dtype.is_float and not self.combine.arg
 
 
-Node = Union[Const, Index, Load, Apply, Reduce]
+Node = Const | Index | Load | Apply | Reduce
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +239,7 @@ class Group:
 
     def __str__(self) -> str:
         lines = [f"axes {', '.join(f'a{a}:{e}' for a, e in enumerate(self.extents))}"]
-        lines += [
-            f"b{i}: {b.dtype.name}[{', '.join(map(str, b.shape))}]" for i, b in enumerate(self.buffers)
-        ]
+        lines += [f"b{i}: {b.dtype.name}[{', '.join(map(str, b.shape))}]" for i, b in enumerate(self.buffers)]
         lines += [f"%{n.id} = {n}" for n in self.nodes() if not isinstance(n, Const)]
         return "\n".join([*lines, *map(str, self.stores)])
 
@@ -251,15 +249,19 @@ def store_roots(store: Store | Add) -> tuple[Node, ...]:
     return (store.value, *(node for node, _ in store.access.dynamic))
 
 
-def reachable(roots: Iterable[Node], known: frozenset[int] | set[int] | Mapping[int, Any] = frozenset()) -> list[Node]:
-    """The nodes that `roots` need, in topological order, without those whose ids are `known` and what only they need."""
+def reachable(
+    roots: Iterable[Node], known: Container[int] = frozenset(), leaves: Container[int] = frozenset()
+) -> list[Node]:
+    """The nodes that `roots` need, in topological order, without those whose ids are `known` and what only they need;
+    those whose ids are among `leaves` are there, but not what only they need."""
     found: dict[int, Node] = {}
     stack = list(roots)
     while stack:
         node = stack.pop()
         if node.id not in found and node.id not in known:
             found[node.id] = node
-            stack.extend(node.operands)
+            if node.id not in leaves:
+                stack.extend(node.operands)
     return [found[i] for i in sorted(found)]
 
 

@@ -11,8 +11,8 @@ import re
 from functools import cache
 from typing import Any
 
-from graphc import lazy
 from graphc.errors import CompileError
+from graphc.lazy import llvm as load_llvm
 from graphc.target import Target
 
 __all__ = ["attributes", "emit_assembly", "emit_object", "optimize_text", "version"]
@@ -23,7 +23,7 @@ CODEGEN_LEVEL = 1
 
 def version() -> str:
     """LLVM's version, as `"22.1.0"`."""
-    return ".".join(str(part) for part in lazy.llvm().llvm_version_info)
+    return ".".join(str(part) for part in load_llvm().llvm_version_info)
 
 
 def attributes(target: Target) -> str:
@@ -74,7 +74,7 @@ def _module(text: str, target: Target, verify: bool, passes: int | None) -> Any:
     # On one line with the text's first, so that line numbers in LLVM's messages are the text's own.
     header = f'target datalayout = "{machine.target_data}" target triple = "{target.triple}" '
     try:
-        module = lazy.llvm().parse_assembly(header + text)
+        module = load_llvm().parse_assembly(header + text)
     except RuntimeError as fault:
         raise CompileError(_explain("LLVM does not parse the module", str(fault), text)) from None
     if verify:
@@ -88,7 +88,7 @@ def _module(text: str, target: Target, verify: bool, passes: int | None) -> Any:
 
 
 def _run_passes(module: Any, machine: Any, level: int) -> None:
-    llvm = lazy.llvm()
+    llvm = load_llvm()
     options = llvm.create_pipeline_tuning_options(speed_level=level)
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
@@ -106,7 +106,7 @@ def _explain(what: str, fault: str, text: str) -> str:
 
 @cache
 def _machine(target: Target) -> Any:
-    llvm = lazy.llvm()
+    llvm = load_llvm()
     _initialize()
     try:
         description = llvm.Target.from_triple(target.triple)
@@ -120,6 +120,6 @@ def _machine(target: Target) -> Any:
 
 @cache
 def _initialize() -> None:
-    llvm = lazy.llvm()
+    llvm = load_llvm()
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()

@@ -289,7 +289,7 @@ def _faults(artifact: Artifact) -> Iterator[str]:
         yield f"the arena's size is symbolic and there is no entry point {ARENA}"
     if any(not 0 <= s.offset <= s.offset + s.size <= len(image.code) for s in image.symbols):
         yield "a function lies outside of the code"
-    if image.data_offset < len(image.code) and (image.data or image.zero_bytes):
+    if image.zero_bytes < 0 or image.data_offset < len(image.code):
         yield "code and data overlap"
     roles = [buffer.role for buffer in artifact.buffers]
     if any(role not in _ROLES for role in roles) or roles != sorted(roles, key=_ROLES.index):
@@ -395,7 +395,7 @@ def _aligned(offset: int) -> int:
 
 def _raw(data: npt.NDArray[Any]) -> memoryview:
     """The bytes of a C-contiguous array."""
-    return memoryview(data.reshape(-1).view(np.uint8))
+    return data.reshape(-1).view(np.uint8).data
 
 
 def _digest(view: memoryview) -> bytes:

@@ -22,7 +22,11 @@ VARIABLE = "GRAPHC"
 FLAGS: tuple[tuple[str, bool, str], ...] = (
     ("print", False, "print the graph after each pass that changed it"),
     ("verify", False, "verify the graph before the first and after each pass"),
-    ("check", False, "evaluate before and after each value-preserving pass; name the pass and rule that changed a value"),
+    (
+        "check",
+        False,
+        "evaluate before and after each value-preserving pass; name the pass and rule that changed a value",
+    ),
     ("time", False, "print each pass's time"),
     ("dump", True, "write each stage's graph to this folder"),
     ("stop-after", True, "stop the pipeline after the pass of this name"),

@@ -124,6 +124,11 @@ _NUMPY_NAMES = {
     **{"fma": "FMA3", "sahf": "LAHF", "sse4.1": "SSE41", "sse4.2": "SSE42", "xsave": "AVX"},
     **{"fp-armv8": "ASIMD", "neon": "ASIMD"},
 }
+# NumPy before 2.4 does not list these; every processor with the feature on the right has them.
+_NUMPY_IMPLIED = {
+    **{"cx16": "SSE42", "sahf": "SSE42"},
+    **{"bmi": "AVX2", "bmi2": "AVX2", "lzcnt": "AVX2", "movbe": "AVX2"},
+}
 
 
 def named(name: str) -> Target:
@@ -218,7 +223,10 @@ def _host_features() -> frozenset[str]:
     if flags is not None:
         return frozenset(name for name in names if _LINUX_NAMES.get(name, name) in flags)
     enabled = _numpy_features()
-    return frozenset(name for name in names if enabled.get(_NUMPY_NAMES.get(name, name.upper()), False))
+    implied = {name: enabled.get(by, False) for name, by in _NUMPY_IMPLIED.items()}
+    return frozenset(
+        name for name in names if enabled.get(_NUMPY_NAMES.get(name, name.upper()), implied.get(name, False))
+    )
 
 
 def _linux_flags(cpuinfo: Path) -> frozenset[str] | None:

@@ -1,0 +1,1 @@
+"""The room where user code becomes graphs: tensors, dynamic mode, tracing, the compile driver. Layer 5."""

@@ -21,7 +21,7 @@ from graphc.dtypes import DType
 from graphc.errors import DTypeError, ShapeError, message
 from graphc.ir import registry
 from graphc.ir.dims import Dim
-from graphc.ir.graph import Attribute, Graph, Value, full, make
+from graphc.ir.graph import Attribute, Graph, Node, Value, full, make
 from graphc.ir.types import Shape, TensorType, Type
 
 __all__ = [
@@ -41,6 +41,8 @@ __all__ = [
     "Reduction",
     "Source",
     "Special",
+    "materialize",
+    "run_graph",
     "type_error",
 ]
 
@@ -120,10 +122,45 @@ class GraphBuilder(Builder):
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A partial derivative that is 1 where `mask` holds and, exactly, 0 elsewhere: no product is formed, so that an infinity
-    or NaN of a cotangent from the side not taken does not leak."""
+    """A partial derivative that is `factor` (None: 1) where `mask` holds and, exactly, 0 elsewhere: no product is formed
+    there, so that an infinity or NaN of a cotangent from the side not taken does not leak."""
 
     mask: Any
+    factor: Any = None
+
+
+def materialize(b: Builder, cotangent: Any) -> Any:
+    """A cotangent as a plain value: `(value, mask)` becomes a select with zero; values and None pass."""
+    if not isinstance(cotangent, tuple):
+        return cotangent
+    value, mask = cotangent
+    return b.select(mask, value, b.like(value, 0.0))
+
+
+def run_graph(graph: Graph, arguments: Sequence[Array]) -> tuple[Array, ...]:
+    """Evaluate a closed graph of static shapes on arrays, by each op's NumPy definition; values are freed when dead.
+
+    Arguments are not checked (`graphc.interp` does that); results may be views of one another or of arguments.
+    """
+    nodes = graph.nodes
+    last_use: dict[Node, Node | None] = {}
+    for node in nodes:
+        last_use[node] = node
+        last_use.update((v.node, node) for v in node.operands)
+    last_use.update((v.node, None) for v in graph.outputs)
+    dying: dict[Node, list[Node]] = {}
+    for node, last in last_use.items():
+        if last is not None:
+            dying.setdefault(last, []).append(node)
+    values: dict[Node, tuple[Array, ...]] = {}
+    for node in nodes:
+        if node.op.name == "input":
+            values[node] = (arguments[node.attrs["index"]],)
+        else:
+            values[node] = node.op.evaluate([values[v.node][v.index] for v in node.operands], node.attrs)
+        for dead in dying.get(node, ()):
+            del values[dead]
+    return tuple(values[v.node][v.index] for v in graph.outputs)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -176,10 +213,11 @@ class Op:
 class Elementwise(Op):
     """y[i] = f(x0[i], x1[i], ...), all operands of one shape.
 
-    `scalar(s, *xs, **attrs)` lowers to the scalar protocol. `partials(b, y, *xs, **attrs)` gives the partial derivative by
-    each operand: a value, a literal, a `Masked`, or None for zero. `exact` says that the result is exactly rounded, so that
-    compiled code is bit-equal to NumPy; `heavy` that recomputing it costs more than a load. `domain(dtype)` bounds the
-    samples that tests draw.
+    `scalar(s, *xs, **attrs)` lowers to the scalar protocol. `partials(b, y, *xs, **attrs)` gives the partial
+    derivative by each operand: a value, a literal, a `Masked`, or None for zero; where that is not enough (operands
+    and result differ in dtype), `vjp(b, ct, *xs, **attrs)` gives the operands' cotangents instead. `exact` says
+    that the result is exactly rounded, so that compiled code is bit-equal to NumPy; `heavy` that recomputing it
+    costs more than a load. `domain` has, per operand, the interval from which samples for derivatives are drawn.
     """
 
     kind: ClassVar[str] = "elementwise"
@@ -189,6 +227,7 @@ class Elementwise(Op):
     numpy: Callable[..., Array]
     scalar: Callable[..., Any]
     partials: Callable[..., Sequence[Any]] | None = None
+    vjp: Callable[..., Sequence[Any]] | None = None
     exact: bool = True
     heavy: bool = False
     domain: tuple[tuple[float, float], ...] = ()
@@ -214,14 +253,18 @@ class Elementwise(Op):
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
     ) -> Sequence[Any]:
         ct = cotangents[0]
-        if self.partials is None or not b.type(results[0]).dtype.is_float:
+        if not b.type(results[0]).dtype.is_float:
+            return [None] * len(operands)
+        if self.vjp is not None:
+            return self.vjp(b, ct, *operands, **attrs)
+        if self.partials is None:
             return [None] * len(operands)
         out: list[Any] = []
         for x, partial in zip(operands, self.partials(b, results[0], *operands, **attrs), strict=True):
             if partial is None or not b.type(x).dtype.is_float:
                 out.append(None)
             elif isinstance(partial, Masked):
-                out.append((ct, partial.mask))
+                out.append((ct if partial.factor is None else b.multiply(ct, partial.factor), partial.mask))
             elif isinstance(partial, (int, float)) and partial in (1, -1):
                 out.append(ct if partial == 1 else b.negative(ct))
             else:
@@ -438,15 +481,7 @@ class _Held(Op):
         return tuple(v.type for v in body.outputs)
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-        body: Graph = attrs["body"]
-        values: dict[Value, Array] = {}
-        for node in body.nodes:
-            if node.op.name == "input":
-                values[node.result] = operands[node.attrs["index"]]
-                continue
-            results = node.op.evaluate([values[v] for v in node.operands], node.attrs)
-            values.update(zip(node.results, results, strict=True))
-        return tuple(values[v] for v in body.outputs)
+        return run_graph(attrs["body"], operands)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -46,6 +46,9 @@ __all__ = [
 #: Constants of at most so many elements print in place (and of any size, if all elements have equal bits).
 INLINE_ELEMENTS = 16
 
+Line = tuple[str, Node | None]
+"""A line of text and the node that it begins."""
+
 Marks = Mapping[Node | None, Sequence[str]]
 """Notes under nodes; those under None stand below the head."""
 
@@ -163,7 +166,7 @@ class _Printer:
         self.locations = locations
         self.names = names
 
-    def graph(self, graph: Graph, indent: str) -> list[tuple[str, Node | None]]:
+    def graph(self, graph: Graph, indent: str) -> list[Line]:
         """Lines with the node that each belongs to; the first line has no indentation."""
         nodes = graph.nodes
         values = value_names(graph, nodes, names=self.names)
@@ -171,7 +174,7 @@ class _Printer:
         headed = zip(_input_names(graph, self.names), graph.inputs, strict=True)
         inputs = ", ".join(f"{text}: {type_}" for text, type_ in headed)
         outputs = ", ".join(str(v.type) for v in graph.outputs)
-        lines: list[tuple[str, Node | None]] = [(f"graph {name}({inputs}) -> ({outputs}) {{", None)]
+        lines: list[Line] = [(f"graph {name}({inputs}) -> ({outputs}) {{", None)]
         for node in nodes:
             if _position(graph, node) is None:
                 lines += self.node(node, values, graph.locations.get(node, ()), indent + _INDENT)
@@ -180,48 +183,40 @@ class _Printer:
         lines.append((f"{indent}}}", None))
         return lines
 
-    def node(
-        self, node: Node, values: Mapping[Value, str], where: Sequence[Location], indent: str
-    ) -> list[tuple[str, Node | None]]:
+    def node(self, node: Node, values: Mapping[Value, str], where: Sequence[Location], indent: str) -> list[Line]:
         results = ", ".join(f"{values[v]}: {v.type}" for v in node.results)
         operands = ", ".join(values.get(v, _foreign(v)) for v in node.operands)
-        lines: list[tuple[str, Node | None]] = []
-        line = f"{indent}{results} = {node.op.name}({operands})"
+        lines: list[Line] = [(f"{indent}{results} = {node.op.name}({operands})", node)]
         for i, name in enumerate(_ordered(node)):
-            line += f"{', ' if i else ' {'}{name} = "
-            for text, inner in self.attribute(node.attrs[name], indent):
-                if text.startswith("\n"):
-                    lines.append((line, node if not lines else None))
-                    line = text[1:]
-                    if inner is not None:
-                        lines.append((line, inner))
-                        line = ""
-                else:
-                    line += text
-        line += "}" if node.attrs else ""
-        comment = self.comment(where)
-        lines.append((line + comment, node if not lines else None))
-        return [(text, owner) for text, owner in lines if text]
+            _join(lines, [(f"{', ' if i else ' {'}{name} = ", None)])
+            _join(lines, self.attribute(node.attrs[name], indent))
+        _join(lines, [(("}" if node.attrs else "") + self.comment(where), None)])
+        return lines
 
-    def attribute(self, value: Attribute, indent: str) -> Iterator[tuple[str, Node | None]]:
-        """Pieces of text; one that begins with a newline opens a line of a held graph."""
+    def attribute(self, value: Attribute, indent: str) -> list[Line]:
         if isinstance(value, Graph):
-            for i, (text, node) in enumerate(self.graph(value, indent)):
-                yield (f"\n{text}" if i else text), node
-        elif isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
-            yield "[", None
-            for i, item in enumerate(value):
-                if i:
-                    yield ", ", None
-                yield from self.attribute(item, indent)
-            yield "]", None
-        else:
-            yield attribute_text(value), None
+            return self.graph(value, indent)
+        if not any(isinstance(v, Graph) for v in _leaves(value)):
+            return [(attribute_text(value), None)]
+        lines: list[Line] = [("[", None)]
+        for i, item in enumerate(value):
+            if i:
+                _join(lines, [(", ", None)])
+            _join(lines, self.attribute(item, indent))
+        _join(lines, [("]", None)])
+        return lines
 
     def comment(self, where: Sequence[Location]) -> str:
         if not self.locations or not where:
             return ""
         return "    # " + ", ".join(dict.fromkeys(str(w) for w in where))
+
+
+def _join(lines: list[Line], more: Sequence[Line]) -> None:
+    """Append text: the first of `more` continues the last line."""
+    text, node = lines[-1]
+    lines[-1] = (text + more[0][0], node)
+    lines.extend(more[1:])
 
 
 def _ordered(node: Node) -> list[str]:

@@ -1,0 +1,35 @@
+"""The primitive ops. Layer 2. Importing this package declares them all: it fills `graphc.ir.registry`."""
+
+from __future__ import annotations
+
+from graphc.ops import (
+    arithmetic,
+    contraction,
+    control,
+    conversion,
+    division,
+    fused,
+    indexing,
+    logic,
+    movement,
+    random,
+    reduction,
+    special,
+    transcendental,
+)
+
+__all__ = [
+    "arithmetic",
+    "contraction",
+    "control",
+    "conversion",
+    "division",
+    "fused",
+    "indexing",
+    "logic",
+    "movement",
+    "random",
+    "reduction",
+    "special",
+    "transcendental",
+]

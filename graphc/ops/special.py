@@ -25,7 +25,7 @@ input_ = register(
         name="input",
         doc="The graph's input number `index`, of type `type`.",
         attributes=("index", "type"),
-        rule=lambda index, type: (type,),  # noqa: A006
+        rule=lambda index, type: (type,),
         numpy=_input_numpy,
     )
 )
@@ -55,9 +55,9 @@ def _iota_rule(shape: Shape, axis: int, dtype: DType) -> tuple[Type, ...]:
     return (TensorType(dtype, shape),)
 
 
-def _iota_numpy(shape: Shape, axis: int, dtype: DType) -> np.ndarray[Any, Any]:
+def _iota_numpy(shape: tuple[int, ...], axis: int, dtype: DType) -> np.ndarray[Any, Any]:
     line = np.arange(shape[axis], dtype=np.int64).astype(dtype.numpy)
-    return np.broadcast_to(line.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)  # type: ignore[arg-type]
+    return np.broadcast_to(line.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)
 
 
 iota = register(
@@ -85,7 +85,8 @@ def _barrier_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, insta
 barrier = register(
     Special(
         name="barrier",
-        doc="y = x, never merged with a barrier of another `instance` and not looked through: keeps recomputation apart.",
+        doc="""y = x, never merged with a barrier of another `instance` and not looked through: keeps recomputation
+        apart.""",
         attributes=("instance",),
         rule=_barrier_rule,
         numpy=lambda x, instance: x,

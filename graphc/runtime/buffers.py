@@ -10,16 +10,28 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import mmap
 import platform
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "aligned", "empty", "is_aligned", "overlapping", "pointer", "pooled_bytes", "release_pool"]
+__all__ = [
+    "ALIGNMENT",
+    "aligned",
+    "allocator",
+    "empty",
+    "is_aligned",
+    "overlapping",
+    "pointer",
+    "pooled_bytes",
+    "release_pool",
+]
 
 #: A cache line, and the widest vector.
 ALIGNMENT = 64
@@ -32,15 +44,46 @@ _LARGE_BYTES = 1 << 20
 _POOL_BYTES = 256 << 20
 
 
+# Where an array object keeps its data pointer: right after the object header of a CPython build with the GIL.
+_DATA_OFFSET = 16
+_word_at = ctypes.c_size_t.from_address
+
+
+def _pointer_from_header(array: npt.NDArray[Any]) -> int:
+    return _word_at(id(array) + _DATA_OFFSET).value
+
+
+def _pointer_from_interface(array: npt.NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def _header_is_known() -> bool:
+    """Whether this Python and NumPy lay out array headers as `_pointer_from_header` assumes, by looking at arrays."""
+    if platform.python_implementation() != "CPython" or object.__basicsize__ != _DATA_OFFSET:
+        return False
+    whole = np.arange(24.0).reshape(4, 6)
+    probes = [whole, whole[2:], whole[1:, ::2], whole.T, np.zeros(3, np.int8), np.array(1.0), np.empty((0, 2))]
+    return all(_pointer_from_header(array) == _pointer_from_interface(array) for array in probes)
+
+
+#: The address of an array's first element.
+pointer: Callable[[npt.NDArray[Any]], int] = _pointer_from_header if _header_is_known() else _pointer_from_interface
+
+
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """A fresh C-contiguous array with unspecified content, 64-byte aligned unless it is small."""
-    count = 1
-    for extent in shape:
-        count *= extent
-    size = count * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     if size < _SMALL_BYTES:
         return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, aligned(size))
+    array: npt.NDArray[Any] = np.ndarray(shape, dtype, aligned(size))
+    return array
+
+
+def allocator(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[], npt.NDArray[Any]]:
+    """`empty(shape, dtype)` with the decision made once."""
+    small = math.prod(shape) * dtype.itemsize < _SMALL_BYTES
+    return partial(np.empty if small else empty, shape, dtype)
 
 
 def aligned(size: int) -> npt.NDArray[np.uint8]:
@@ -48,8 +91,9 @@ def aligned(size: int) -> npt.NDArray[np.uint8]:
     if size >= _LARGE_BYTES:
         return np.asarray(_Lease(size))
     block = np.empty(size + ALIGNMENT, np.uint8)
-    start = -pointer(block) % ALIGNMENT
-    return block[start : start + size]
+    # Not a slice: NumPy gives an empty slice the address of its base.
+    array: npt.NDArray[np.uint8] = np.ndarray((size,), np.uint8, block, -pointer(block) % ALIGNMENT)
+    return array
 
 
 def is_aligned(array: npt.NDArray[Any], alignment: int = ALIGNMENT) -> bool:
@@ -66,11 +110,6 @@ def release_pool() -> None:
     """Give the pool's memory back to the system."""
     for blocks in list(_pool.values()):
         blocks.clear()
-
-
-def pointer(array: npt.NDArray[Any]) -> int:
-    """The address of an array's first element."""
-    return _read_word(id(array) + _DATA_OFFSET).value if _HEADER_IS_KNOWN else _slow_pointer(array)
 
 
 def overlapping(arrays: Sequence[npt.NDArray[Any]], written: Sequence[int]) -> list[int]:
@@ -165,25 +204,3 @@ def _give(block: mmap.mmap, size: int) -> None:
 def _rounded(size: int) -> int:
     step = max(1 << (size.bit_length() - 4), mmap.PAGESIZE)
     return -(-size // step) * step
-
-
-# Where an array object keeps its data pointer: right after the object header of a CPython build with the GIL.
-_DATA_OFFSET = 16
-_read_word = ctypes.c_size_t.from_address
-
-
-def _slow_pointer(array: npt.NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
-def _probe_header() -> bool:
-    """Whether this Python and NumPy lay out array headers as `pointer` assumes, by looking at some arrays."""
-    if platform.python_implementation() != "CPython" or object.__basicsize__ != _DATA_OFFSET:
-        return False
-    whole = np.arange(24.0).reshape(4, 6)
-    probes = [whole, whole[2:], whole[1:, ::2], whole.T, np.zeros(3, np.int8), np.array(1.0), np.empty((0, 2))]
-    return all(_read_word(id(array) + _DATA_OFFSET).value == _slow_pointer(array) for array in probes)
-
-
-_HEADER_IS_KNOWN = _probe_header()

@@ -12,16 +12,24 @@ import ast
 import ctypes
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from graphc import dtypes, errors
-from graphc.artifact import ARENA, ENTRY, Artifact, Buffer, Failure
-from graphc.errors import ArtifactError, DTypeError, GraphcError, ShapeError, StateError, StructureError, message
-from graphc.runtime.buffers import aligned, empty, is_aligned, pointer
+from graphc.artifact import ARENA, ENTRY, Artifact, Buffer
+from graphc.dtypes import from_name
+from graphc.errors import (
+    ArtifactError,
+    BoundsError,
+    DTypeError,
+    GraphcError,
+    ShapeError,
+    StateError,
+    StructureError,
+    message,
+)
+from graphc.runtime.buffers import aligned, allocator, empty, is_aligned, pointer
 from graphc.runtime.image import MappedImage
 
 __all__ = ["Executable", "dimension"]
@@ -60,7 +68,7 @@ class Executable:
         if artifact.arena_bytes is None:
             self._arena_size = image.function(ARENA, (word,), release_gil=False)
         self._sizes = [_find_symbol(name, self.inputs) for name in artifact.symbols]
-        self._results = [_Result.of(buffer, artifact.symbols) for buffer in self.outputs]
+        self._makers = [_maker(buffer, artifact.symbols) for buffer in self.outputs]
         self._constants = [_held(c.data) for c in artifact.constants]
         self._frames: deque[_Frame] = deque()
 
@@ -73,8 +81,8 @@ class Executable:
             One C-contiguous, element-aligned array an input buffer, of its dtype and a shape that fits. Nothing of this
             is checked here but the count: `check` does. Inputs that an output `writes` are updated in place.
         outputs
-            Arrays to write results into, of the right dtype and shape, C-contiguous; None for a fresh one. They may
-            not share memory with inputs.
+            Arrays to write results into, of the right dtype and shape, C-contiguous; None for a fresh one, and where
+            the output `writes` an input. They may not share memory with inputs.
 
         Returns
         -------
@@ -87,8 +95,12 @@ class Executable:
         """
         if len(inputs) != len(self.inputs):
             raise StructureError(f"{len(inputs)} arrays given for {len(self.inputs)} inputs")
-        sizes = [inputs[position].shape[axis] for position, axis in self._sizes]
-        results = self._allocate(inputs, outputs, sizes)
+        sizes = [inputs[position].shape[axis] for position, axis in self._sizes] if self._sizes else []
+        if outputs is None:
+            results = [make(inputs, sizes) for make in self._makers]
+        else:
+            makers = zip(self._makers, outputs, strict=True)
+            results = [make(inputs, sizes) if given is None else given for make, given in makers]
         frame = self._take_frame()
         pointers = frame.pointers
         for slot, array in enumerate(inputs):
@@ -128,22 +140,6 @@ class Executable:
         """Give the scratch memory of idle frames back."""
         self._frames.clear()
 
-    def _allocate(
-        self, inputs: Sequence[Array], outputs: Sequence[Array | None] | None, sizes: Sequence[int]
-    ) -> list[Array]:
-        results = []
-        for index, result in enumerate(self._results):
-            given = outputs[index] if outputs is not None else None
-            if result.writes is not None:
-                results.append(inputs[result.writes])
-            elif given is not None:
-                results.append(given)
-            elif result.static is not None:
-                results.append(empty(result.static, result.dtype))
-            else:
-                results.append(empty(tuple(dim(sizes) for dim in result.shape), result.dtype))
-        return results
-
     def _take_frame(self) -> _Frame:
         try:
             return self._frames.pop()
@@ -158,7 +154,9 @@ class Executable:
             return GraphcError(f"compiled code reports an unknown failure ({status:#x})")
         failure = failures[index]
         location = self._locate(failure.node) if self._locate is not None and failure.node else None
-        return _error_class(failure)(message(failure.text.replace("{detail}", str(detail)), location=location))
+        return _ERRORS.get(failure.error, GraphcError)(
+            message(failure.text.replace("{detail}", str(detail)), location=location)
+        )
 
 
 def dimension(text: int | str, symbols: tuple[str, ...]) -> Callable[[Sequence[int]], int]:
@@ -213,37 +211,29 @@ _DIMENSION_FUNCTIONS: dict[str, Callable[..., int]] = {
     "max": max,
 }
 
-# Builtin exceptions that NumPy would raise, as this project raises them.
+# What a failure table may name: the builtin exceptions that NumPy would raise, or this project's classes for them.
 _ERRORS: dict[str, type[GraphcError]] = {
-    "IndexError": errors.BoundsError,
-    "ValueError": errors.ShapeError,
-    "TypeError": errors.DTypeError,
+    "IndexError": BoundsError,
+    "ValueError": ShapeError,
+    "TypeError": DTypeError,
+    **{error.__name__: error for error in (BoundsError, ShapeError, DTypeError, StateError)},
 }
 
 
-def _error_class(failure: Failure) -> type[GraphcError]:
-    found = _ERRORS.get(failure.error) or getattr(errors, failure.error, GraphcError)
-    return found if isinstance(found, type) and issubclass(found, GraphcError) else GraphcError
+_Maker = Callable[[Sequence[Array], Sequence[int]], Array]
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """How to get an output's array."""
-
-    writes: int | None
-    dtype: np.dtype[Any]
-    shape: tuple[Callable[[Sequence[int]], int], ...]
-    static: tuple[int, ...] | None
-
-    @staticmethod
-    def of(buffer: Buffer, symbols: tuple[str, ...]) -> _Result:
-        integers = tuple(dim for dim in buffer.shape if isinstance(dim, int))
-        return _Result(
-            writes=buffer.writes,
-            dtype=dtypes.from_name(buffer.dtype).numpy,
-            shape=tuple(dimension(dim, symbols) for dim in buffer.shape),
-            static=integers if len(integers) == len(buffer.shape) else None,
-        )
+def _maker(buffer: Buffer, symbols: tuple[str, ...]) -> _Maker:
+    """How a call gets an output's array, from its inputs and sizes."""
+    writes, dtype = buffer.writes, from_name(buffer.dtype).numpy
+    if writes is not None:
+        return lambda inputs, sizes: inputs[writes]
+    shape = tuple(dim for dim in buffer.shape if isinstance(dim, int))
+    if len(shape) == len(buffer.shape):
+        allocate = allocator(shape, dtype)
+        return lambda inputs, sizes: allocate()
+    extents = [dimension(dim, symbols) for dim in buffer.shape]
+    return lambda inputs, sizes: empty(tuple([extent(sizes) for extent in extents]), dtype)
 
 
 class _Frame:
@@ -306,19 +296,18 @@ def _check_input(buffer: Buffer, array: Array, written: bool, bound: dict[str, i
     """Check one input but for symbolic expressions, and bind its symbols."""
     if not isinstance(array, np.ndarray):
         raise StructureError(f"{buffer.name} must be a NumPy array and is a {type(array).__name__}")
-    if array.dtype != dtypes.from_name(buffer.dtype).numpy:
+    if array.dtype != from_name(buffer.dtype).numpy:
         raise DTypeError(message(f"{buffer.name} has the wrong dtype", operands=_comparison(buffer, array)))
     if array.ndim != len(buffer.shape):
         raise ShapeError(message(f"{buffer.name} has the wrong rank", operands=_comparison(buffer, array)))
     if not array.flags.c_contiguous or not array.flags.aligned:
-        raise StateError(f"{buffer.name} must be C-contiguous and aligned")
+        raise StructureError(f"{buffer.name} must be C-contiguous and aligned")
     if written and not array.flags.writeable:
         raise StateError(f"{buffer.name} is written in place and its array is read-only")
     for dim, extent in zip(buffer.shape, array.shape, strict=True):
-        if isinstance(dim, str) and dim.isidentifier():
-            if bound.setdefault(dim, extent) != extent:
-                known = f"{dim} = {bound[dim]} in an earlier place"
-                raise ShapeError(message(f"{buffer.name} does not fit: {known}", operands=_comparison(buffer, array)))
+        if isinstance(dim, str) and dim.isidentifier() and bound.setdefault(dim, extent) != extent:
+            known = f"{dim} = {bound[dim]} in an earlier place"
+            raise ShapeError(message(f"{buffer.name} does not fit: {known}", operands=_comparison(buffer, array)))
 
 
 def _comparison(buffer: Buffer, array: Array) -> list[tuple[str, object]]:

@@ -1,0 +1,116 @@
+"""The table of emitters: which function writes the kernel of a node. Layer 4, codegen.
+
+Every kernel is made from a *body*, a closed graph, and the name of a *schedule*: those of a `fused` node are its own, any
+other node that needs a kernel is a body of one node. Kernels with equal bodies, schedules and aliases are one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from graphc.artifact import Failure
+from graphc.codegen.actions import Check
+from graphc.codegen.body import in_place
+from graphc.codegen.contraction import emit_contraction
+from graphc.codegen.emitted import Emitted
+from graphc.codegen.loop import emit_loop
+from graphc.codegen.scatter import emit_scatter
+from graphc.errors import CompileError
+from graphc.ir.graph import Graph, Node, Value, input_value, make
+from graphc.ir.op import Contraction, Elementwise, Fused, Indexing, Movement, Random, Reduction, Special
+
+__all__ = ["EMITTERS", "Emitter", "Job", "job_of", "may_overwrite", "range_checks"]
+
+Emitter = Callable[..., Emitted]
+"""`emitter(name, body, aliases, target, contract=...)`."""
+
+#: Schedule to emitter.
+EMITTERS: Mapping[str, Emitter] = {
+    "loop": emit_loop,
+    "contraction": emit_contraction,
+    "scatter": emit_scatter,
+}
+
+#: The schedule of a node that is not fused, by its kind.
+_SCHEDULES: tuple[tuple[type, str], ...] = (
+    (Elementwise, "loop"),
+    (Movement, "loop"),
+    (Reduction, "loop"),
+    (Random, "loop"),
+    (Special, "loop"),
+    (Contraction, "contraction"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A kernel to make."""
+
+    body: Graph
+    schedule: str
+
+    def key(self, aliases: Mapping[int, int]) -> Any:
+        """What equal kernels have in common."""
+        return self.schedule, self.body.key, tuple(sorted(aliases.items()))
+
+
+def job_of(node: Node) -> Job:
+    """The kernel of a node.
+
+    Raises
+    ------
+    CompileError
+        If no emitter exists for such nodes.
+    """
+    if isinstance(node.op, Fused):
+        return Job(node.attrs["body"], node.attrs["schedule"])
+    schedule = _schedule(node)
+    operands = [input_value(i, v.type) for i, v in enumerate(node.operands)]
+    made = make(node.op, operands, **node.attrs)
+    return Job(Graph(tuple(v.type for v in node.operands), made.results, node.op.name), schedule)
+
+
+def _schedule(node: Node) -> str:
+    if isinstance(node.op, Indexing):
+        return "loop" if len(node.operands) == 2 else "scatter"
+    for kind, schedule in _SCHEDULES:
+        if isinstance(node.op, kind):
+            return schedule
+    raise CompileError(f"there is no kernel for {node.op.name} ({node.op.kind}) yet")
+
+
+def may_overwrite(node: Node, operand: int, result: int) -> bool:
+    """Whether the node's kernel may write `result` over the memory of `operand`, which no other operand shares."""
+    job = job_of(node)
+    return operand == 0 if job.schedule == "scatter" else in_place(job.body, operand, result)
+
+
+def range_checks(node: Node) -> Iterable[Check]:
+    """The range checks that a node's kernel needs: for each fallible indexing in it, of indices that are its operands."""
+    if isinstance(node.op, Indexing):
+        yield from _checks_of(node, {}, node)
+    elif isinstance(node.op, Fused):
+        outer = dict(enumerate(node.operands))
+        for inner in node.attrs["body"].nodes:
+            if isinstance(inner.op, Indexing):
+                yield from _checks_of(inner, outer, node)
+
+
+def _checks_of(inner: Node, outer: Mapping[int, Value], node: Node) -> Iterable[Check]:
+    x, indices = inner.operands[:2]
+    axis, mode = inner.attrs["axis"], inner.attrs["mode"]
+    size = x.shape[axis]
+    if mode != "raise" and isinstance(size, int) and size > 0:
+        return
+    if outer:
+        if indices.node.op.name != "input":
+            raise CompileError(f"the indices of {inner.op.name} must be an operand of its kernel")
+        indices = outer[indices.node.attrs["index"]]
+    text = f"{inner.op.name}: index {{detail}} is out of bounds for axis {axis} with size {size}"
+    yield Check(indices, size, mode, Failure("BoundsError", text, _label(node)))
+
+
+def _label(node: Node) -> str:
+    return node.op.name

@@ -1,0 +1,281 @@
+"""The entry function: one native call that runs the whole graph. Layer 4, codegen.
+
+    i64 @graphc_entry(ptr %buffers, ptr %sizes, ptr %arena)
+
+It loads pointers, works out the places of temporaries, and calls kernels, checks and copies in the planned order. It
+returns 0, or `1 + index into the failures | detail << 32` as soon as a check fails. Where the arena's size depends on
+symbolic sizes, `i64 @graphc_arena(ptr %sizes)` computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from graphc.artifact import ARENA, ENTRY, Failure
+from graphc.codegen.actions import Action, Check, Home, Layout
+from graphc.codegen.emitted import Argument, Emitted
+from graphc.codegen.plan import Plan
+from graphc.codegen.sizes import Sizes, parameter
+from graphc.codegen.text import Function
+from graphc.dtypes import DType
+from graphc.ir.dims import Dim, product
+from graphc.ir.graph import Value
+
+__all__ = ["COPY", "arena_function", "check_function", "copy_function", "entry_function"]
+
+#: `void (ptr target, ptr source, i64 bytes)`.
+COPY = "@graphc_copy"
+
+
+def entry_function(
+    layout: Layout,
+    plan: Plan,
+    kernels: Mapping[Action, tuple[str, Emitted]],
+    pointers: Mapping[Home, str | int],
+    symbols: Sequence[int],
+) -> tuple[list[str], list[Failure]]:
+    """The entry function and the helpers that it calls, and the table of failures.
+
+    Parameters
+    ----------
+    layout, plan
+        What runs and where values live.
+    kernels
+        Name and emission of the kernel of each action that has one.
+    pointers
+        For each home outside of the arena: its number in the table of buffers, or the name of a constant in the image.
+    symbols
+        The symbols in the order of the table of sizes.
+    """
+    return _Entry(layout, plan, kernels, pointers, symbols).write()
+
+
+class _Entry:
+    def __init__(
+        self,
+        layout: Layout,
+        plan: Plan,
+        kernels: Mapping[Action, tuple[str, Emitted]],
+        pointers: Mapping[Home, str | int],
+        symbols: Sequence[int],
+    ) -> None:
+        self.layout, self.plan, self.kernels, self.pointers = layout, plan, kernels, pointers
+        self.f = Function("i64", f"@{ENTRY}", ["ptr %buffers", "ptr %sizes", "ptr %arena"], linkage="dso_local")
+        self.sizes = Sizes(self.f)
+        self.helpers: dict[str, str] = {}
+        self.failures: list[Failure] = []
+        self._loaded: dict[int, str] = {}
+        self._dims: dict[Dim, str] = {}
+        _load_symbols(self.f, symbols)
+        self._load_pointers()
+
+    def write(self) -> tuple[list[str], list[Failure]]:
+        for number, action in enumerate(self.layout.actions):
+            if action.check is not None:
+                self._check(action.check)
+            elif action.node is None:
+                self._copy(action)
+            elif action in self.kernels:
+                self._call(number, action)
+        text = self.f.finish("ret i64 0")
+        return [*self.helpers.values(), text], self.failures
+
+    def _load_pointers(self) -> None:
+        """All pointers that are used, loaded once, in the first block."""
+        used = {h for a in self.layout.actions for h in self._homes(a)}
+        places = (self.pointers[h] for h in used if h.room != "arena")
+        for number in sorted(p for p in places if isinstance(p, int)):
+            place = self.f.emit(f"getelementptr ptr, ptr %buffers, i64 {number}")
+            self._loaded[number] = self.f.emit(f"load ptr, ptr {place}, align 8")
+
+    def _homes(self, action: Action) -> list[Home]:
+        homes = [self.layout.homes[v] for v in (*action.reads, *action.defines)]
+        return homes if action.target is None else [*homes, action.target]
+
+    def _dim(self, dim: Dim) -> str:
+        """The value of a dimension; worked out once in a block that dominates its uses (there is one path)."""
+        if dim not in self._dims:
+            self._dims[dim] = str(self.sizes.dim(dim))
+        return self._dims[dim]
+
+    # -- addresses ------------------------------------------------------------------------------------------------------
+    def _pointer(self, value: Value) -> str:
+        root = self.layout.roots.get(value, value)
+        return self._at(self.layout.homes[root], root)
+
+    def _at(self, home: Home, root: Value | None = None) -> str:
+        if home.room == "arena":
+            assert root is not None
+            return self._arena(self.plan.offsets[root])
+        place = self.pointers[home]
+        return place if isinstance(place, str) else self._loaded[place]
+
+    def _arena(self, offset: Dim) -> str:
+        return self._moved("%arena", self._dim(offset))
+
+    def _moved(self, pointer: str, bytes_: str) -> str:
+        return pointer if bytes_ == "0" else self.f.emit(f"getelementptr i8, ptr {pointer}, i64 {bytes_}")
+
+    # -- actions --------------------------------------------------------------------------------------------------------
+    def _call(self, number: int, action: Action) -> None:
+        name, emitted = self.kernels[action]
+        arguments = ", ".join(self._argument(number, action, a) for a in emitted.arguments)
+        self.f.do(f"call void @{name}({arguments})")
+
+    def _argument(self, number: int, action: Action, argument: Argument) -> str:
+        assert action.node is not None
+        if argument.room == "size":
+            return f"i64 {parameter(argument.index)}"
+        if argument.room == "null":
+            return "ptr null"
+        if argument.room == "scratch":
+            return f"ptr {self._arena(self.plan.scratch[number])}" if number in self.plan.scratch else "ptr %arena"
+        values = action.node.operands if argument.room == "operand" else action.node.results
+        return f"ptr {self._moved(self._pointer(values[argument.index]), str(argument.bytes))}"
+
+    def _copy(self, action: Action) -> None:
+        assert action.source is not None and action.target is not None
+        size = action.source.tensor.nbytes
+        if size == 0:
+            return
+        self.helpers.setdefault(COPY, copy_function())
+        target = self._at(action.target, action.defines[0] if action.defines else None)
+        source = self._pointer(action.source)
+        self.f.do(f"call void {COPY}(ptr {target}, ptr {source}, i64 {self._dim(size)})")
+
+    def _check(self, check: Check) -> None:
+        dtype = check.indices.dtype
+        count = product(check.indices.shape)
+        if count == 0:
+            return
+        name = f"@graphc_check_{dtype.name}"
+        self.helpers.setdefault(name, check_function(dtype))
+        pointer = self._pointer(check.indices)
+        f = self.f
+        size = self._dim(check.size)
+        low, high = (f"{self._negated(size)}", size) if check.mode == "raise" else self._any_if_nonempty(size)
+        bad = f.emit(f"call i64 {name}(ptr {pointer}, i64 {self._dim(count)}, i64 {low}, i64 {high})")
+        failed, passed = f.label("failed"), f.label("passed")
+        f.branch_if(f.emit(f"icmp sge i64 {bad}, 0"), failed, passed)
+        f.start(failed)
+        self._fail(check, pointer, bad)
+        f.start(passed)
+
+    def _negated(self, size: str) -> str:
+        return self.f.emit(f"sub i64 0, {size}") if size.startswith("%") else str(-int(size))
+
+    def _any_if_nonempty(self, size: str) -> tuple[str, str]:
+        """Bounds that every index keeps, unless the axis is empty: then none does."""
+        empty = self.f.emit(f"icmp eq i64 {size}, 0")
+        high = self.f.emit(f"select i1 {empty}, i64 {-(2**63)}, i64 {2**63 - 1}")
+        return str(-(2**63)), high
+
+    def _fail(self, check: Check, pointer: str, position: str) -> None:
+        f, element = self.f, _element(check.indices.dtype)
+        place = f.emit(f"getelementptr {element}, ptr {pointer}, i64 {position}")
+        index = f.emit(f"load {element}, ptr {place}, align {check.indices.dtype.itemsize}")
+        if element != "i64":
+            extend = "sext" if check.indices.dtype.is_signed else "zext"
+            index = f.emit(f"{extend} {element} {index} to i64")
+        detail = f.emit(f"shl i64 {index}, 32")
+        self.failures.append(check.failure)
+        f.do(f"ret i64 {f.emit(f'or i64 {detail}, {len(self.failures)}')}")
+
+
+def arena_function(size: Dim, symbols: Sequence[int]) -> str:
+    """`i64 @graphc_arena(ptr %sizes)`: the arena's size where it depends on symbols."""
+    f = Function("i64", f"@{ARENA}", ["ptr %sizes"], linkage="dso_local")
+    _load_symbols(f, symbols)
+    return f.finish(f"ret i64 {Sizes(f).dim(size)}")
+
+
+def _load_symbols(f: Function, symbols: Sequence[int]) -> None:
+    for number, symbol in enumerate(symbols):
+        place = f.emit(f"getelementptr i64, ptr %sizes, i64 {number}")
+        f.do(f"{parameter(symbol)} = load i64, ptr {place}, align 8")
+
+
+def _element(dtype: DType) -> str:
+    return f"i{8 * dtype.itemsize}"
+
+
+def check_function(dtype: DType) -> str:
+    """`i64 (ptr indices, i64 count, i64 low, i64 high)`: the position of the first index outside of [low, high), or -1.
+
+    Unsigned indices are compared as such; `low` is not positive then, and says nothing.
+    """
+    element = _element(dtype)
+    wide = "%x" if element == "i64" else f"{'sext' if dtype.is_signed else 'zext'} {element} %x to i64"
+    convert = [] if wide == "%x" else [f"  %w = {wide}"]
+    value = "%x" if wide == "%x" else "%w"
+    compare = (
+        [f"  %a = icmp sge i64 {value}, %low", f"  %b = icmp slt i64 {value}, %high", "  %ok = and i1 %a, %b"]
+        if dtype.is_signed
+        else [
+            f"  %a = icmp ult i64 {value}, %high",
+            "  %b = icmp sgt i64 %high, 0",
+            "  %ok = and i1 %a, %b",
+        ]
+    )
+    return "\n".join(
+        [
+            f"define internal i64 @graphc_check_{dtype.name}(ptr %p, i64 %count, i64 %low, i64 %high) nounwind #0 {{",
+            "entry:",
+            "  br label %loop",
+            "loop:",
+            "  %i = phi i64 [ 0, %entry ], [ %next, %step ]",
+            "  %more = icmp slt i64 %i, %count",
+            "  br i1 %more, label %body, label %good",
+            "body:",
+            f"  %at = getelementptr {element}, ptr %p, i64 %i",
+            f"  %x = load {element}, ptr %at, align {dtype.itemsize}",
+            *convert,
+            *compare,
+            "  br i1 %ok, label %step, label %bad",
+            "step:",
+            "  %next = add i64 %i, 1",
+            "  br label %loop",
+            "good:",
+            "  ret i64 -1",
+            "bad:",
+            "  ret i64 %i",
+            "}",
+        ]
+    )
+
+
+def copy_function() -> str:
+    """Copies bytes between buffers that do not overlap: vectors of 64, then single bytes."""
+    return "\n".join(
+        [
+            f"define internal void {COPY}(ptr noalias %to, ptr noalias %from, i64 %bytes) nounwind #0 {{",
+            "entry:",
+            "  %whole = and i64 %bytes, -64",
+            "  br label %wide",
+            "wide:",
+            "  %i = phi i64 [ 0, %entry ], [ %i1, %wide.body ]",
+            "  %wide.more = icmp slt i64 %i, %whole",
+            "  br i1 %wide.more, label %wide.body, label %rest",
+            "wide.body:",
+            "  %from.i = getelementptr i8, ptr %from, i64 %i",
+            "  %to.i = getelementptr i8, ptr %to, i64 %i",
+            "  %x = load <64 x i8>, ptr %from.i, align 1",
+            "  store <64 x i8> %x, ptr %to.i, align 1",
+            "  %i1 = add i64 %i, 64",
+            "  br label %wide",
+            "rest:",
+            "  %j = phi i64 [ %whole, %wide ], [ %j1, %rest.body ]",
+            "  %rest.more = icmp slt i64 %j, %bytes",
+            "  br i1 %rest.more, label %rest.body, label %done",
+            "rest.body:",
+            "  %from.j = getelementptr i8, ptr %from, i64 %j",
+            "  %to.j = getelementptr i8, ptr %to, i64 %j",
+            "  %y = load i8, ptr %from.j, align 1",
+            "  store i8 %y, ptr %to.j, align 1",
+            "  %j1 = add i64 %j, 1",
+            "  br label %rest",
+            "done:",
+            "  ret void",
+            "}",
+        ]
+    )

@@ -1,0 +1,121 @@
+"""The compile driver's lower half: a graph becomes an executable, from the disk cache where it is there. Layer 5.
+
+This is the one module that joins passes, codegen and runtime. Code is keyed by the optimiser's input in canonical text
+(no names, no locations), the writes, the options, the target, the LLVM version and a digest of graphc's own sources.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from graphc import artifact as artifacts
+from graphc import config as configs
+from graphc.codegen import llvm
+from graphc.codegen.compiler import Compiled, compile_graph
+from graphc.errors import ArtifactError
+from graphc.ir.graph import Graph
+from graphc.ir.location import Location
+from graphc.ir.printer import to_text
+from graphc.passes.manager import Compilation, Stage, run_pipeline
+from graphc.passes.pipelines import COMPILE
+from graphc.runtime import cache
+from graphc.runtime.executable import Executable
+from graphc.target import Target, host
+
+__all__ = ["Built", "Options", "build", "compile_stages"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Options of a compilation: `contract` allows a product and a sum to be rounded once; `target` is the machine."""
+
+    contract: bool = True
+    target: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An executable and where it came from; `compiled` and `stages` are None if it came from the disk cache."""
+
+    executable: Executable
+    from_cache: bool
+    milliseconds: float
+
+
+def compile_stages(
+    graph: Graph, writes: Mapping[int, int], options: Options, sample: Sequence[Any] | None = None
+) -> tuple[Compilation, Compiled, float]:
+    """Run passes and code generation, keeping every stage; no cache. The last number is codegen's milliseconds."""
+    config = configs.from_environment()
+    compilation = run_pipeline(COMPILE, graph, config=config, sample_arguments=sample)
+    start = time.perf_counter()
+    compiled = compile_graph(
+        compilation.graph,
+        writes=writes,
+        target=options.target or host(),
+        contract=options.contract,
+        name=graph.name,
+        verify=config.verify,
+    )
+    return compilation, compiled, (time.perf_counter() - start) * 1e3
+
+
+def build(graph: Graph, writes: Mapping[int, int], options: Options, sample: Sequence[Any] | None = None) -> Built:
+    """The executable of a graph whose output k overwrites input `writes[k]`.
+
+    A damaged cache entry is dropped with a warning and made again.
+    """
+    start = time.perf_counter()
+    config = configs.from_environment()
+    disk = None if config != configs.Config() else cache.opened()
+    key = "" if disk is None else _key(graph, writes, options)
+    found = None if disk is None else _from_cache(disk, key)
+    if found is None:
+        _, compiled, _ = compile_stages(graph, writes, options, sample)
+        made = compiled.artifact
+        if disk is not None:
+            disk.put(key, artifacts.to_bytes(made))
+    else:
+        made = found
+    executable = Executable(made, locate=_locator(graph))
+    return Built(executable, found is not None, (time.perf_counter() - start) * 1e3)
+
+
+def _key(graph: Graph, writes: Mapping[int, int], options: Options) -> str:
+    target = options.target or host()
+    return cache.key_of(
+        to_text(replace(graph, name="graph"), locations=False, names=False),
+        repr(sorted(writes.items())),
+        repr(options.contract),
+        target.canonical(),
+        llvm.version(),
+    )
+
+
+def _from_cache(disk: cache.DiskCache, key: str) -> artifacts.Artifact | None:
+    payload = disk.get(key)
+    if payload is None:
+        return None
+    try:
+        return artifacts.from_bytes(payload)
+    except ArtifactError as error:
+        disk.drop(key, str(error))
+        return None
+
+
+def _locator(graph: Graph) -> Any:
+    """Finds the user's line for a failing node by the op's name: the artifact keeps no lines, each trace has its own."""
+
+    def locate(label: str) -> Location | None:
+        name, _, number = label.partition("#")
+        nodes = [n for n in graph.nodes if n.op.name == name]
+        index = int(number or 0)
+        if index >= len(nodes):
+            return None
+        where = graph.locations.get(nodes[index], ())
+        return where[0] if where else None
+
+    return locate

@@ -1,0 +1,316 @@
+"""`gx.compile`: functions, methods and modules as compiled callables. Layer 5.
+
+A call flattens its arguments, finds the variant with that signature whose guards hold, or traces and compiles one, and
+runs it. A variant knows how to bind arguments and state, what to write back, and how to wrap results.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from threading import RLock
+from typing import Any
+
+from graphc.errors import StructureError, message
+from graphc.frontend import context, pytree
+from graphc.frontend.build import Options
+from graphc.frontend.capture import Captured, capture
+from graphc.frontend.report import Report, make_report
+from graphc.frontend.signature import describe_key, leaf_key, traced_leaf
+from graphc.frontend.source import user_location
+from graphc.frontend.structure import Tracked, global_version
+from graphc.frontend.variant import Variant
+from graphc.target import Target
+
+__all__ = ["CompiledFunction", "CompiledModule", "Stats", "compile"]
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counters of a compiled function: compilations (disk cache hits included), calls, arrays that had to be copied, and the
+    reason of each compilation."""
+
+    compiles: int = 0
+    calls: int = 0
+    cache_hits: int = 0
+    copies: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.calls} calls, {self.compiles} compilations ({self.cache_hits} from the disk cache), {self.copies} copies"
+        ]
+        return "\n".join([*lines, *(f"  {i + 1}. {reason}" for i, reason in enumerate(self.reasons))])
+
+
+@dataclass(slots=True)
+class _Flat:
+    """A call's arguments as leaves."""
+
+    leaves: list[Any]
+    paths: list[str]
+    structure: pytree.Structure
+    keys: tuple[Hashable, ...]
+    key: Hashable
+
+
+class CompiledFunction:
+    """A function that is traced and compiled at its first call with each signature. Made by `gx.compile`.
+
+    Attributes
+    ----------
+    stats
+        Counters, and why each compilation was needed.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: Options, static_argnames: tuple[str, ...]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._options = options
+        self._static = static_argnames
+        self._signature = _signature(function)
+        self._variants: dict[Hashable, list[Variant]] = {}
+        self._lock = RLock()
+        self.stats = Stats()
+        unknown = set(static_argnames) - set(self._signature.parameters if self._signature else ())
+        if unknown:
+            raise StructureError(
+                message(
+                    f"static_argnames {sorted(unknown)} are not arguments of {self._name}",
+                    location=user_location(),
+                    hint=f"Its arguments are {', '.join(self._signature.parameters) if self._signature else 'unknown'}.",
+                )
+            )
+
+    @property
+    def _name(self) -> str:
+        return getattr(self._function, "__name__", type(self._function).__name__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if context.trace.get() is not None:
+            return self._function(*args, **kwargs)
+        flat = self._flatten(args, kwargs)
+        variant = self._find(flat) or self._compile(flat)
+        self.stats.calls += 1
+        return variant.call(flat.leaves, self.stats)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self._name}: {self.stats.compiles} compilations, {self.stats.calls} calls>"
+
+    def inspect(self, *args: Any, **kwargs: Any) -> Report:
+        """What the compiler makes of a call with these arguments: `.stages`, `.graph`, `.kernels`, `.llvm`, `.asm`,
+        `.memory`. Nothing is run and no state changes."""
+        flat = self._flatten(args, kwargs)
+        with self._lock:
+            captured = self._trace(flat)
+        return make_report(captured.graph, captured.writes, self._options)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Captured:
+        """The traced function for a call with these arguments: graph, state slots, plan of outputs. Nothing is run."""
+        flat = self._flatten(args, kwargs)
+        with self._lock:
+            return self._trace(flat)
+
+    # -- signatures -------------------------------------------------------------------------------------------------
+
+    def _flatten(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Flat:
+        if self._signature is not None:
+            args, kwargs = self._bind(args, kwargs)
+        leaves, paths, structure = pytree.flatten((args, kwargs))
+        names = [self._path(p) for p in paths]
+        keys = tuple(leaf_key(leaf, path) for leaf, path in zip(leaves, names, strict=True))
+        return _Flat(leaves, names, structure, keys, (structure, keys, context.grad_enabled.get()))
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        assert self._signature is not None
+        if not kwargs and not self._static and len(args) == len(self._signature.parameters):
+            return args, kwargs
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise StructureError(message(f"{self._name}{self._signature}: {error}", location=user_location())) from None
+        for name in self._static:
+            if name in bound.arguments:
+                bound.arguments[name] = _Static(bound.arguments[name])
+        return bound.args, bound.kwargs
+
+    def _path(self, path: str) -> str:
+        """`[0][2]['w']` as `b['w']` by the names of the parameters."""
+        which, _, rest = path[1:].partition("]")
+        step, _, tail = rest[1:].partition("]")
+        if which == "1":
+            return step.strip("'\"") + tail
+        names = list(self._signature.parameters) if self._signature else []
+        index = int(step)
+        return (names[index] if index < len(names) else f"args[{index}]") + tail
+
+    def _find(self, flat: _Flat) -> Variant | None:
+        variants = self._variants.get(flat.key)
+        if variants is None:
+            return None
+        version = global_version()
+        for variant in variants:
+            if variant.valid(version):
+                return variant
+        return None
+
+    # -- compiling ----------------------------------------------------------------------------------------------------
+
+    def _trace(self, flat: _Flat) -> Captured:
+        traced = [traced_leaf(key) for key in flat.keys]
+        leaves = [leaf.value if isinstance(leaf, _Static) else leaf for leaf in flat.leaves]
+        return capture(self._function, leaves, traced, flat.paths, flat.structure, self._name)
+
+    def _compile(self, flat: _Flat) -> Variant:
+        with self._lock:
+            found = self._find(flat)
+            if found is not None:
+                return found
+            reason = self._reason(flat)
+            variant = Variant(self._trace(flat), self._options, flat.leaves)
+            self._variants.setdefault(flat.key, []).append(variant)
+            self.stats.compiles += 1
+            self.stats.cache_hits += variant.from_cache
+            self.stats.reasons.append(reason)
+            return variant
+
+    def _reason(self, flat: _Flat) -> str:
+        where = user_location(2)
+        at = f" (called at {where})" if where else ""
+        types = ", ".join(f"{p}: {describe_key(k)}" for p, k in zip(flat.paths, flat.keys, strict=True))
+        known = self._variants.get(flat.key)
+        if known:
+            return f"{known[-1].broken_guard()}{at}"
+        return f"{'first call' if not self._variants else 'new signature'} ({types}){at}"
+
+
+class _Static:
+    """A static argument: one leaf, compared by value."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and type(self.value) is type(other.value) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+class CompiledModule:
+    """A module whose call is compiled; every other attribute is the module's."""
+
+    def __init__(self, module: Any, options: Options) -> None:
+        object.__setattr__(self, "_module", module)
+        object.__setattr__(self, "_compiled", CompiledFunction(_Caller(module), options, ()))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._compiled(*args, **kwargs)
+
+    @property
+    def stats(self) -> Stats:
+        """Counters of the compiled call."""
+        return self._compiled.stats
+
+    def inspect(self, *args: Any, **kwargs: Any) -> Report:
+        """See `CompiledFunction.inspect`."""
+        return self._compiled.inspect(*args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Captured:
+        """See `CompiledFunction.trace`."""
+        return self._compiled.trace(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._module, name, value)
+
+    def __repr__(self) -> str:
+        return f"compiled {self._module!r}"
+
+
+class _Caller:
+    """Calls a module; named after its class."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self.__name__ = type(module).__name__
+        self.__doc__ = type(module).__doc__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._module(*args, **kwargs)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    if isinstance(function, _Caller):
+        return None
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def compile(  # noqa: A001
+    function: Any = None,
+    *,
+    static_argnames: str | Sequence[str] = (),
+    contract: bool = True,
+    target: Target | None = None,
+) -> Any:
+    """Compile a function, method or module: it is traced once for each signature into a static graph, and run as native code.
+
+    Parameters
+    ----------
+    function
+        A function of arrays, tensors, numbers and containers of these, or a Module. NumPy calls inside are compiled too.
+    static_argnames
+        Names of arguments whose values are part of the signature.
+    contract
+        Allow a product and a sum to be rounded once (FMA). Without it every exactly rounded op is bit-equal to NumPy.
+    target
+        Compile for another machine than this one (`graphc.target.named`); it must be able to run here to be called.
+
+    Returns
+    -------
+    CompiledFunction or CompiledModule
+
+    Raises
+    ------
+    TraceError
+        At the call, when the function does what a static graph cannot express; the message names the user's line.
+
+    Examples
+    --------
+    >>> import numpy as np, graphc as gx
+    >>> @gx.compile
+    ... def scaled(x, y):
+    ...     return np.maximum(x, 0.0) * 2.0 + y
+    >>> scaled(np.array([-1.0, 1.0]), np.array([1.0, 1.0]))
+    array([1., 3.])
+    """
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+    options = Options(contract=contract, target=target)
+    if function is None:
+        return functools.partial(compile, static_argnames=names, contract=contract, target=target)
+    if isinstance(function, (CompiledFunction, CompiledModule)):
+        return function
+    if isinstance(function, Tracked) and callable(function):
+        return CompiledModule(function, options)
+    if not callable(function):
+        raise StructureError(
+            message(
+                f"only functions and modules can be compiled, not a {type(function).__name__}", location=user_location()
+            )
+        )
+    return CompiledFunction(function, options, names)

@@ -1,0 +1,465 @@
+"""Operators and methods of `Tensor`, and NumPy's dispatch protocols. Layer 5.
+
+`install()` puts them on the class: functions need the class, and the class needs the functions; so the functions come
+second and are attached here, from tables.
+
+The kind of a result: a function of graphc gives a Tensor; an operator, method or NumPy function on values that are all
+traced NumPy arrays gives a traced NumPy array, since that is what it would give without graphc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import StateError, UnsupportedError, message
+from graphc.frontend import autograd, creation, elementwise, indexing, products, reducing, shaping
+from graphc.frontend.elementwise import apply_ufunc
+from graphc.frontend.promotion import as_tensor, describe
+from graphc.frontend.source import user_location
+from graphc.frontend.tensor import Tensor
+from graphc.frontend.trace import Traced
+
+__all__ = ["ARRAY_FUNCTIONS", "UFUNC_FUNCTIONS", "install"]
+
+
+def _is_array_kind(x: Any) -> bool:
+    return not isinstance(x, Tensor) or (isinstance(x, Traced) and x.kind == "ndarray")
+
+
+def as_kind(result: Any, operands: tuple[Any, ...]) -> Any:
+    """Mark fresh traced results as NumPy arrays if no operand was a Tensor."""
+    flat = [i for x in operands for i in (x if isinstance(x, (list, tuple)) else (x,))]
+    if all(_is_array_kind(x) for x in flat):
+        for item in result if isinstance(result, (list, tuple)) else (result,):
+            if isinstance(item, Traced):
+                item.kind = "ndarray"
+    return result
+
+
+# -- operators -----------------------------------------------------------------------------------------------------------
+
+_BINARY = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+}
+_COMPARE = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+_OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float, complex)
+
+
+def _operator(function: Callable[[Any, Any], Tensor], swap: bool) -> Callable[[Tensor, Any], Any]:
+    def method(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, _OPERANDS):
+            return NotImplemented
+        operands = (other, self) if swap else (self, other)
+        return as_kind(function(*operands), operands)
+
+    return method
+
+
+def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
+    def method(self: Tensor, other: Any) -> Tensor:
+        if not isinstance(other, _OPERANDS):
+            return NotImplemented
+        new = function(self, other)
+        return self.assign(indexing.assign_cast(self, new))
+
+    return method
+
+
+def _ufunc(name: str) -> Callable[[Any, Any], Tensor]:
+    return lambda x, y: apply_ufunc(name, x, y)
+
+
+def _install_operators() -> None:
+    functions = {key: _ufunc(name) for key, name in _BINARY.items()}
+    functions["pow"] = elementwise.power
+    functions["matmul"] = products.matmul
+    for key, function in functions.items():
+        setattr(Tensor, f"__{key}__", _operator(function, swap=False))
+        setattr(Tensor, f"__r{key}__", _operator(function, swap=True))
+        setattr(Tensor, f"__i{key}__", _in_place(function))
+    for key, name in _COMPARE.items():
+        setattr(Tensor, f"__{key}__", _operator(_ufunc(name), swap=False))
+    for key, name in {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}.items():
+        setattr(Tensor, f"__{key}__", _method(elementwise.FUNCTIONS[name]))
+    Tensor.__getitem__ = _method(indexing.getitem)  # type: ignore[attr-defined]
+    Tensor.__setitem__ = indexing.setitem  # type: ignore[attr-defined]
+    Tensor.__iter__ = _iterate  # type: ignore[attr-defined]
+    Tensor.__divmod__ = lambda self, other: (self // other, self % other)  # type: ignore[attr-defined]
+    Tensor.__round__ = lambda self, digits=0: _round(self, digits)  # type: ignore[attr-defined]
+    Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]
+
+
+def _iterate(self: Tensor) -> Iterator[Tensor]:
+    if not self.shape:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter([self[i] for i in range(self.shape[0])])  # type: ignore[index]
+
+
+def _round(x: Any, decimals: int = 0) -> Tensor:
+    if decimals == 0:
+        return apply_ufunc("round", x)
+    scale = 10.0 ** abs(decimals)
+    if decimals > 0:
+        return apply_ufunc("divide", apply_ufunc("round", apply_ufunc("multiply", x, scale)), scale)
+    return apply_ufunc("multiply", apply_ufunc("round", apply_ufunc("divide", x, scale)), scale)
+
+
+# -- methods ---------------------------------------------------------------------------------------------------------------
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return as_kind(function(self, *args, **kwargs), (self, *args))
+
+    method.__name__ = getattr(function, "__name__", "method")
+    method.__doc__ = function.__doc__
+    return method
+
+
+def _by_axis(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Reductions with NumPy's positional axis and PyTorch's names (dim, keepdim)."""
+
+    def reduce(
+        x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **names: Any
+    ) -> Tensor:
+        _no_out(out)
+        axis = names.pop("dim", axis)
+        keepdims = names.pop("keepdim", keepdims)
+        if names.pop("where", True) is not True or names.pop("initial", None) is not None:
+            raise UnsupportedError(
+                message(f"{function.__name__}: where= and initial= are not supported", location=user_location())
+            )
+        if "ddof" in names:
+            names["correction"] = names.pop("ddof")
+        if dtype is not None:
+            names["dtype"] = dtype
+        return function(x, axis=axis, keepdims=bool(keepdims), **names)
+
+    reduce.__name__ = function.__name__
+    reduce.__doc__ = function.__doc__
+    return reduce
+
+
+def _no_out(out: Any) -> None:
+    if out is not None and out != (None,):
+        raise UnsupportedError(
+            message("out= is not supported with tensors", location=user_location(), hint="Assign the result instead.")
+        )
+
+
+def _shape_arguments(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Methods that take a shape or axes as one tuple or as several arguments."""
+
+    def call(x: Any, *shape: Any, order: str = "C", **names: Any) -> Tensor:
+        if order != "C":
+            raise UnsupportedError(message(f"order={order!r} is not supported", location=user_location()))
+        given = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list, type(None))) else shape
+        return function(x, given if given != () or function is shaping.reshape else None, **names)
+
+    call.__name__ = function.__name__
+    call.__doc__ = function.__doc__
+    return call
+
+
+def _copy(x: Any) -> Tensor:
+    """A tensor of its own with the same elements; gradients flow through."""
+    tensor = as_tensor(x)
+    if isinstance(tensor, Traced) or tensor.requires_grad:
+        return (
+            apply_ufunc("multiply", tensor, 1)
+            if not tensor.type.dtype.is_bool
+            else elementwise.where(tensor, True, False)
+        )
+    return creation.tensor(tensor)
+
+
+_REDUCTIONS = {
+    name: _by_axis(getattr(reducing, name))
+    for name in ("sum", "prod", "max", "min", "mean", "var", "std", "all", "any")
+}
+_ARGS = {name: _by_axis(getattr(reducing, name)) for name in ("argmax", "argmin")}
+
+METHODS: dict[str, Callable[..., Any]] = {
+    **_REDUCTIONS,
+    **_ARGS,
+    **{
+        name: elementwise.FUNCTIONS[name]
+        for name in ("exp", "log", "sqrt", "tanh", "sin", "cos", "abs", "square", "sign", "floor", "ceil")
+    },
+    "sigmoid": elementwise.sigmoid,
+    "relu": elementwise.relu,
+    "clip": elementwise.clip,
+    "clamp": elementwise.clip,
+    "pow": elementwise.power,
+    "astype": elementwise.astype,
+    "round": _round,
+    "reshape": _shape_arguments(shaping.reshape),
+    "view": _shape_arguments(shaping.reshape),
+    "transpose": _shape_arguments(shaping.permute_dims),
+    "permute": _shape_arguments(shaping.permute_dims),
+    "ravel": shaping.ravel,
+    "flatten": lambda x: _copy(shaping.ravel(x)),
+    "squeeze": shaping.squeeze,
+    "unsqueeze": shaping.expand_dims,
+    "swapaxes": shaping.swapaxes,
+    "repeat": shaping.repeat,
+    "take": indexing.take,
+    "dot": products.dot,
+    "matmul": products.matmul,
+    "copy": _copy,
+    "clone": _copy,
+    "softmax": reducing.softmax,
+    "log_softmax": reducing.log_softmax,
+}
+
+
+def _fill(self: Tensor, value: Any) -> Tensor:
+    """Set all elements to a value, in place."""
+    return self.assign(indexing.assign_cast(self, value))
+
+
+def _refuse_attribute(self: Tensor, name: str) -> Any:
+    near = get_close_matches(name, [n for n in dir(type(self)) if not n.startswith("_")], n=3)
+    hint = f"Did you mean {', '.join(near)}?" if near else "See the reference of gx.Tensor."
+    raise AttributeError(message(f"a tensor has no attribute {name!r}", location=user_location(), hint=hint))
+
+
+# -- NumPy's protocols -------------------------------------------------------------------------------------------------------
+
+UFUNC_FUNCTIONS: dict[np.ufunc, Callable[..., Tensor]] = {
+    **{ufunc: elementwise.FUNCTIONS[name] for name, (ufunc, _) in elementwise.UFUNCS.items()},
+    np.power: elementwise.power,
+    np.float_power: elementwise.power,
+    np.matmul: products.matmul,
+    np.vecdot: products.vecdot,
+}
+UFUNC_FUNCTIONS.pop(np.float_power)
+_UFUNC_REDUCE = {
+    np.add: "sum",
+    np.multiply: "prod",
+    np.maximum: "max",
+    np.minimum: "min",
+    np.logical_and: "all",
+    np.logical_or: "any",
+}
+
+
+def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+    if out is not None and method == "__call__":
+        return _ufunc_out(ufunc, inputs, out, kwargs)
+    if method == "__call__" and not kwargs:
+        function = UFUNC_FUNCTIONS.get(ufunc)
+        if function is not None:
+            return as_kind(function(*inputs), inputs)
+    if method == "reduce" and ufunc in _UFUNC_REDUCE:
+        axis = kwargs.pop("axis", 0)
+        return as_kind(_REDUCTIONS[_UFUNC_REDUCE[ufunc]](*inputs, axis=axis, **kwargs), inputs)
+    if getattr(ufunc, "__name__", "") in ("erf", "erfc", "expit") and method == "__call__":
+        special = {"erf": elementwise.erf, "erfc": elementwise.erfc, "expit": elementwise.sigmoid}[ufunc.__name__]
+        return as_kind(special(*inputs), inputs)
+    what = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+    raise _unknown(
+        what + (f" with {', '.join(kwargs)}=" if kwargs else ""), inputs, [u.__name__ for u in UFUNC_FUNCTIONS]
+    )
+
+
+def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`np.add(x, y, out=t)` and `array += t`."""
+    target = out[0]
+    function = UFUNC_FUNCTIONS.get(ufunc)
+    if function is None or kwargs or len(out) != 1:
+        raise _unknown(f"numpy.{ufunc.__name__} with out=", inputs, [u.__name__ for u in UFUNC_FUNCTIONS])
+    if isinstance(target, Tensor):
+        return target.assign(indexing.assign_cast(target, function(*inputs)))
+    if any(isinstance(x, Traced) for x in inputs):
+        raise StateError(
+            message(
+                "a traced value is written into a NumPy array in place; the array would keep a value of the trace only",
+                operands=[(f"operand {i}", describe(x)) for i, x in enumerate(inputs)],
+                location=user_location(),
+                hint="Write `a = a + b` instead of `a += b`, pass the array as an argument, or make it a gx.Tensor.",
+            )
+        )
+    result = function(*inputs)
+    np.copyto(target, result.numpy(), casting="same_kind")
+    return target
+
+
+def _unknown(what: str, operands: tuple[Any, ...], known: list[str]) -> UnsupportedError:
+    bare = what.split(" ")[0].removeprefix("numpy.")
+    near = get_close_matches(bare, known, n=3)
+    return UnsupportedError(
+        message(
+            f"{what} is not supported on tensors",
+            operands=[
+                (f"operand {i}", describe(x)) for i, x in enumerate(operands) if isinstance(x, (Tensor, np.ndarray))
+            ],
+            location=user_location(),
+            hint=f"Close to it are {', '.join(near)}."
+            if near
+            else "Compose it from supported functions, or compute it outside.",
+        )
+    )
+
+
+def _numpy_concatenate(arrays: Any, axis: int | None = 0, out: Any = None, **kwargs: Any) -> Tensor:
+    _no_out(out)
+    return shaping.concat(arrays, axis=axis, **kwargs)
+
+
+def _numpy_stack(arrays: Any, axis: int = 0, out: Any = None, **kwargs: Any) -> Tensor:
+    _no_out(out)
+    return shaping.stack(arrays, axis=axis, **kwargs)
+
+
+def _numpy_like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def like(x: Any, *args: Any, dtype: Any = None, **kwargs: Any) -> Tensor:
+        kwargs.pop("order", None)
+        kwargs.pop("subok", None)
+        return function(x, *args, dtype=dtype, **kwargs)
+
+    return like
+
+
+def _numpy_clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, **names: Any) -> Tensor:
+    _no_out(out)
+    return elementwise.clip(a, names.pop("min", a_min), names.pop("max", a_max))
+
+
+def _numpy_where(condition: Any, *sides: Any) -> Tensor:
+    if not sides:
+        raise UnsupportedError(
+            message(
+                "numpy.where with one argument has a size that depends on values",
+                operands=[("condition", describe(condition))],
+                location=user_location(),
+                hint="Use the form with three arguments.",
+            )
+        )
+    return elementwise.where(condition, *sides)
+
+
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A002
+    tensor = as_tensor(x)
+    if ord not in (None, 2) or (ord == 2 and axis is None and tensor.ndim != 1):
+        raise _unknown(f"numpy.linalg.norm with ord={ord!r}", (x,), [])
+    return elementwise.sqrt(reducing.sum(elementwise.square(tensor), axis=axis, keepdims=keepdims))
+
+
+ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    np.sum: _REDUCTIONS["sum"],
+    np.prod: _REDUCTIONS["prod"],
+    np.max: _REDUCTIONS["max"],
+    np.min: _REDUCTIONS["min"],
+    np.amax: _REDUCTIONS["max"],
+    np.amin: _REDUCTIONS["min"],
+    np.mean: _REDUCTIONS["mean"],
+    np.var: _REDUCTIONS["var"],
+    np.std: _REDUCTIONS["std"],
+    np.all: _REDUCTIONS["all"],
+    np.any: _REDUCTIONS["any"],
+    np.argmax: _ARGS["argmax"],
+    np.argmin: _ARGS["argmin"],
+    np.count_nonzero: lambda a, axis=None, *, keepdims=False: reducing.count_nonzero(a, axis=axis, keepdims=keepdims),
+    np.reshape: lambda a, shape=None, **kw: shaping.reshape(a, kw.pop("newshape", shape)),
+    np.ravel: lambda a, order="C": shaping.ravel(a),
+    np.transpose: lambda a, axes=None: shaping.permute_dims(a, axes),
+    np.swapaxes: shaping.swapaxes,
+    np.moveaxis: shaping.moveaxis,
+    np.expand_dims: lambda a, axis: shaping.expand_dims(a, axis=axis),
+    np.squeeze: lambda a, axis=None: shaping.squeeze(a, axis=axis),
+    np.broadcast_to: lambda array, shape, subok=False: shaping.broadcast_to(array, shape),
+    np.broadcast_arrays: lambda *arrays, subok=False: shaping.broadcast_arrays(*arrays),
+    np.concatenate: _numpy_concatenate,
+    np.stack: _numpy_stack,
+    np.vstack: lambda tup, **kw: shaping.concat([_at_least_2d(t) for t in tup], axis=0),
+    np.hstack: lambda tup, **kw: shaping.concat(
+        [_at_least_1d(t) for t in tup], axis=0 if _at_least_1d(tup[0]).ndim == 1 else 1
+    ),
+    np.split: shaping.split,
+    np.flip: lambda m, axis=None: shaping.flip(m, axis=axis),
+    np.roll: lambda a, shift, axis=None: shaping.roll(a, shift, axis=axis),
+    np.pad: shaping.pad,
+    np.tile: lambda A, reps: shaping.tile(A, reps),
+    np.repeat: lambda a, repeats, axis=None: shaping.repeat(a, repeats, axis=axis),
+    np.tril: lambda m, k=0: shaping.tril(m, k=k),
+    np.triu: lambda m, k=0: shaping.triu(m, k=k),
+    np.where: _numpy_where,
+    np.clip: _numpy_clip,
+    np.round: lambda a, decimals=0, out=None: _round(a, decimals),
+    np.around: lambda a, decimals=0, out=None: _round(a, decimals),
+    np.take: lambda a, indices, axis=None, out=None, mode="raise": indexing.take(a, indices, axis=axis),
+    np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_axis(arr, indices, axis=axis),
+    np.dot: lambda a, b, out=None: products.dot(a, b),
+    np.inner: lambda a, b: products.tensordot(a, b, axes=((-1,), (-1,))),
+    np.outer: lambda a, b, out=None: products.outer(a, b),
+    np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes=axes),
+    np.linalg.norm: _norm,
+    np.zeros_like: _numpy_like(creation.zeros_like),
+    np.ones_like: _numpy_like(creation.ones_like),
+    np.empty_like: _numpy_like(creation.empty_like),
+    np.full_like: _numpy_like(creation.full_like),
+    np.atleast_1d: lambda *a: _at_least_1d(a[0]),
+    np.atleast_2d: lambda *a: _at_least_2d(a[0]),
+    np.copy: lambda a, order="K", subok=False: _copy(a),
+    np.astype: lambda x, dtype, **kw: elementwise.astype(x, dtype),
+    np.shape: lambda a: a.shape,
+    np.ndim: lambda a: a.ndim,
+    np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
+    np.result_type: lambda *a: np.result_type(*(x.dtype if isinstance(x, Tensor) else x for x in a)),
+}
+
+
+def _at_least_1d(x: Any) -> Tensor:
+    tensor = as_tensor(x)
+    return tensor if tensor.ndim >= 1 else shaping.reshape(tensor, (1,))
+
+
+def _at_least_2d(x: Any) -> Tensor:
+    tensor = _at_least_1d(x)
+    return tensor if tensor.ndim >= 2 else shaping.expand_dims(tensor, axis=0)
+
+
+def _array_function(self: Tensor, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    function = ARRAY_FUNCTIONS.get(func)
+    if function is None:
+        names = [f.__name__ for f in ARRAY_FUNCTIONS] + [u.__name__ for u in UFUNC_FUNCTIONS]
+        raise _unknown(f"{func.__module__}.{func.__name__}", args, names)
+    return as_kind(function(*args, **kwargs), args)
+
+
+# -- installation ------------------------------------------------------------------------------------------------------------
+
+
+def install() -> None:
+    """Put operators, methods and protocols on `Tensor`."""
+    _install_operators()
+    for name, function in METHODS.items():
+        setattr(Tensor, name, _method(function))
+    namespace: dict[str, Any] = {
+        "T": property(lambda self: as_kind(shaping.permute_dims(self), (self,)), doc="The axes reversed."),
+        "mT": property(
+            lambda self: as_kind(shaping.matrix_transpose(self), (self,)), doc="The last two axes exchanged."
+        ),
+        "backward": autograd.backward,
+        "fill_": _fill,
+        "copy_": _fill,
+        "zero_": lambda self: _fill(self, 0),
+        "__array_ufunc__": _array_ufunc,
+        "__array_function__": _array_function,
+        "__getattr__": _refuse_attribute,
+    }
+    for name, thing in namespace.items():
+        setattr(Tensor, name, thing)

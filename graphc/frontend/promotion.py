@@ -1,0 +1,181 @@
+"""From what users pass to what ops take: NumPy's promotion and broadcasting made explicit. Layer 5.
+
+NumPy is asked (`ufunc.resolve_dtypes`), never re-derived; answers are cached. Python scalars are weak (NEP 50), and so are
+float arguments of traced functions. Broadcasts and conversions become nodes of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from graphc import dtypes
+from graphc.errors import DTypeError, ShapeError, message
+from graphc.frontend import context
+from graphc.frontend.source import user_location
+from graphc.frontend.tensor import Tensor, apply, native_array
+from graphc.frontend.trace import Traced
+from graphc.ir import registry
+from graphc.ir.graph import Attribute
+
+__all__ = [
+    "as_tensor",
+    "broadcast_shapes",
+    "broadcast_to",
+    "convert",
+    "describe",
+    "op",
+    "promote",
+    "result_dtype",
+    "unify",
+]
+
+Operand = Any
+"""A Tensor, NumPy array, NumPy scalar, Python number, or (nested) list of these."""
+
+
+def op(name: str, *operands: Tensor, **attrs: Attribute) -> Tensor:
+    """Apply the op `name`, which has one result, to tensors of strict types."""
+    return apply(registry.get(name), operands, attrs)[0]
+
+
+def as_tensor(x: Operand, dtype: Any = None) -> Tensor:
+    """`x` as a Tensor (while tracing, a constant if it is not one), of `dtype` if given."""
+    if isinstance(x, Tensor):
+        return x if dtype is None else convert(x, dtype)
+    trace = context.trace.get()
+    if isinstance(x, (list, tuple)) and _holds_tensor(x):
+        return _stack([as_tensor(item) for item in x], dtype)
+    array = native_array(x, dtype)
+    if trace is None:
+        return Tensor(array)
+    known = x if array is x else array
+    return trace.constant(known)
+
+
+def _holds_tensor(items: Sequence[Any]) -> bool:
+    return any(isinstance(i, Tensor) or (isinstance(i, (list, tuple)) and _holds_tensor(i)) for i in items)
+
+
+def _stack(items: list[Tensor], dtype: Any) -> Tensor:
+    common = result_dtype(*items) if dtype is None else np.dtype(dtype)
+    shape = broadcast_shapes("stack", items)
+    rows = [op("reshape", broadcast_to(convert(t, common), shape), shape=(1, *shape)) for t in items]
+    return op("concatenate", *rows, axis=0) if len(rows) > 1 else rows[0]
+
+
+def describe(x: Operand) -> str:
+    """An operand's type for messages."""
+    if isinstance(x, Tensor):
+        return str(x.type)
+    if isinstance(x, (np.ndarray, np.generic)):
+        return f"{x.dtype}[{', '.join(map(str, x.shape))}] (NumPy)"
+    return f"{x!r} (Python {type(x).__name__})"
+
+
+def convert(x: Tensor, dtype: Any) -> Tensor:
+    """`x` with elements converted to `dtype` as NumPy's astype does; `x` itself if they have it already."""
+    wanted = dtypes.from_numpy(dtype)
+    return x if x.type.dtype is wanted else op("convert", x, dtype=wanted)
+
+
+def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """`x` broadcast by NumPy's rules; `x` itself if it has the shape."""
+    return x if x.shape == shape else op("broadcast", x, shape=shape)
+
+
+def broadcast_shapes(name: str, operands: Sequence[Operand]) -> tuple[int, ...]:
+    """The common shape of operands by NumPy's rules.
+
+    Raises
+    ------
+    ShapeError
+        Naming the operands and the user's place.
+    """
+    shapes = [x.shape if isinstance(x, (Tensor, np.ndarray, np.generic)) else np.shape(x) for x in operands]
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    rank = max(len(s) for s in shapes)
+    out = []
+    for axis in range(-rank, 0):
+        extents = {s[axis] for s in shapes if len(s) >= -axis} - {1}
+        if len(extents) > 1:
+            raise ShapeError(
+                message(
+                    f"{name}: operands cannot be broadcast together (axis {axis} has sizes {sorted(extents)})",
+                    operands=[(f"operand {i}", describe(x)) for i, x in enumerate(operands)],
+                    location=user_location(),
+                    hint="Sizes must be equal or 1, counted from the last axis; insert axes with x[:, None] or expand_dims.",
+                )
+            )
+        out.append(extents.pop() if extents else 1)
+    return tuple(out)
+
+
+def _weak_key(x: Operand) -> Any:
+    """A dtype, or the Python type of a weak scalar."""
+    if isinstance(x, Traced) and x.weak:
+        return float
+    if isinstance(x, (Tensor, np.ndarray, np.generic)):
+        return x.dtype
+    if isinstance(x, bool):
+        return np.dtype(np.bool_)
+    if isinstance(x, (int, float, complex)):
+        return type(x)
+    return as_tensor(x).dtype
+
+
+@lru_cache(maxsize=8192)
+def _resolve(ufunc: np.ufunc, keys: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
+    return ufunc.resolve_dtypes((*keys, *(None,) * ufunc.nout))
+
+
+def promote(name: str, ufunc: np.ufunc, operands: Sequence[Operand]) -> list[Tensor]:
+    """Operands converted to the dtypes of the ufunc's loop (not yet broadcast).
+
+    Raises
+    ------
+    DTypeError
+        If NumPy has no loop, or the loop's dtype is none of graphc's.
+    """
+    operands = [
+        x if isinstance(x, (Tensor, np.ndarray, np.generic, bool, int, float, complex)) else as_tensor(x)
+        for x in operands
+    ]
+    keys = tuple(_weak_key(x) for x in operands)
+    if all(isinstance(k, type) for k in keys):
+        operands = [as_tensor(x) for x in operands]
+        keys = tuple(x.dtype for x in operands)
+    try:
+        loop = _resolve(ufunc, keys)
+        wanted = [dtypes.from_numpy(d) for d in loop[: len(operands)]]
+    except TypeError as error:
+        raise DTypeError(
+            message(
+                f"{name} is not defined for these dtypes",
+                operands=[(f"operand {i}", describe(x)) for i, x in enumerate(operands)],
+                location=user_location(),
+                hint=f"{str(error).splitlines()[0]}. Convert with astype first.",
+            )
+        ) from None
+    return [
+        convert(x, d.numpy) if isinstance(x, Tensor) else as_tensor(np.asarray(x, dtype=d.numpy))
+        for x, d in zip(operands, wanted, strict=True)
+    ]
+
+
+def unify(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors broadcast to their common shape."""
+    shape = broadcast_shapes(name, tensors)
+    return [broadcast_to(t, shape) for t in tensors]
+
+
+def result_dtype(*operands: Operand) -> np.dtype[Any]:
+    """`np.result_type` with weak Python scalars."""
+    keys = [_weak_key(x) for x in operands]
+    samples = [k if isinstance(k, np.dtype) else k(1) for k in keys]
+    return np.result_type(*samples)

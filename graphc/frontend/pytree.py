@@ -1,0 +1,104 @@
+"""Nested containers as lists of leaves. Layer 5.
+
+Dicts, lists, tuples, named tuples and dataclass instances are containers; all else is a leaf, None included. A
+`Structure` is hashable and rebuilds the containers around other leaves. Dicts keep their order; their structure is that
+of their sorted keys where keys can be sorted, so that order does not matter for a signature.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphc.errors import StructureError
+
+__all__ = ["Structure", "flatten", "map_leaves", "unflatten"]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A container's kind (`list`, `dict`, ..., or "leaf"), its own data (keys, field names) and its children."""
+
+    kind: Any
+    data: Any = None
+    children: tuple[Structure, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of leaves."""
+        if self.kind == "leaf":
+            return 1
+        return sum(c.count for c in self.children)
+
+
+_LEAF = Structure("leaf")
+
+
+def _parts(x: Any) -> tuple[Any, Any, list[tuple[str, Any]]] | None:
+    """Kind, data and (path step, child) pairs of a container; None for a leaf."""
+    if isinstance(x, (str, bytes)):
+        return None
+    if isinstance(x, tuple):
+        kind = tuple if type(x) is tuple else type(x)
+        fields = getattr(x, "_fields", None)
+        steps = [f"[{i}]" for i in range(len(x))] if fields is None else [f".{f}" for f in fields]
+        return kind, None, list(zip(steps, x, strict=True))
+    if type(x) is list:
+        return list, None, [(f"[{i}]", item) for i, item in enumerate(x)]
+    if isinstance(x, dict):
+        try:
+            keys = tuple(sorted(x))
+        except TypeError:
+            keys = tuple(x)
+        return type(x), keys, [(f"[{k!r}]", x[k]) for k in keys]
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        names = tuple(f.name for f in dataclasses.fields(x) if f.init)
+        return type(x), names, [(f".{n}", getattr(x, n)) for n in names]
+    return None
+
+
+def flatten(x: Any, path: str = "") -> tuple[list[Any], list[str], Structure]:
+    """Leaves, their paths in the user's notation (`[0]['w'].bias`) and the structure."""
+    leaves: list[Any] = []
+    paths: list[str] = []
+
+    def visit(item: Any, where: str) -> Structure:
+        parts = _parts(item)
+        if parts is None:
+            leaves.append(item)
+            paths.append(where)
+            return _LEAF
+        kind, data, children = parts
+        return Structure(kind, data, tuple(visit(child, where + step) for step, child in children))
+
+    structure = visit(x, path)
+    return leaves, paths, structure
+
+
+def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
+    """The containers with the given leaves."""
+    supply = iter(leaves)
+
+    def build(s: Structure) -> Any:
+        if s.kind == "leaf":
+            return next(supply)
+        children = [build(c) for c in s.children]
+        if s.kind in (list, tuple):
+            return s.kind(children)
+        if issubclass(s.kind, tuple):
+            return s.kind(*children) if hasattr(s.kind, "_fields") else s.kind(children)
+        if issubclass(s.kind, dict):
+            return s.kind(zip(s.data, children, strict=True))
+        return s.kind(**dict(zip(s.data, children, strict=True)))
+
+    if len(leaves) != structure.count:
+        raise StructureError(f"{len(leaves)} leaves given for a structure of {structure.count}")
+    return build(structure)
+
+
+def map_leaves(function: Callable[[Any], Any], x: Any) -> Any:
+    """The container with a function applied to each leaf."""
+    leaves, _, structure = flatten(x)
+    return unflatten(structure, [function(leaf) for leaf in leaves])

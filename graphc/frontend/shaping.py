@@ -1,0 +1,349 @@
+"""Shape functions and joins. Layer 5. Names follow the Array API standard; semantics are NumPy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ShapeError, message
+from graphc.frontend.promotion import as_tensor, broadcast_shapes, convert, describe, op, result_dtype
+from graphc.frontend.promotion import broadcast_to as _broadcast
+from graphc.frontend.source import user_location
+from graphc.frontend.tensor import Tensor
+
+__all__ = [
+    "broadcast_arrays",
+    "broadcast_to",
+    "concat",
+    "expand_dims",
+    "flip",
+    "matrix_transpose",
+    "moveaxis",
+    "normalize_axes",
+    "normalize_axis",
+    "pad",
+    "permute_dims",
+    "ravel",
+    "repeat",
+    "reshape",
+    "roll",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "tile",
+    "tril",
+    "triu",
+    "unstack",
+]
+
+
+def normalize_axis(name: str, axis: Any, rank: int, x: Any = None) -> int:
+    """`axis` as a number from 0 to rank - 1."""
+    number = axis.__index__()
+    if not -rank <= number < rank:
+        raise ShapeError(
+            message(
+                f"{name}: axis {number} is out of bounds for rank {rank}",
+                operands=[] if x is None else [("x", describe(x))],
+                location=user_location(),
+            )
+        )
+    return int(number % rank)
+
+
+def normalize_axes(name: str, axes: Any, rank: int, x: Any = None) -> tuple[int, ...]:
+    """Axes (None for all) as sorted distinct numbers."""
+    if axes is None:
+        return tuple(range(rank))
+    given = axes if isinstance(axes, (tuple, list)) else (axes,)
+    numbers = [normalize_axis(name, a, rank, x) for a in given]
+    if len(set(numbers)) != len(numbers):
+        raise ShapeError(message(f"{name}: an axis is repeated in {tuple(given)}", location=user_location()))
+    return tuple(sorted(numbers))
+
+
+def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
+    """The same elements in C order with another shape; one extent may be -1."""
+    tensor = as_tensor(x)
+    wanted = [int(d.__index__()) for d in (shape if isinstance(shape, (tuple, list)) else (shape,))]
+    known = 1
+    for d in wanted:
+        known *= d if d != -1 else 1
+    if wanted.count(-1) == 1 and known > 0 and tensor.size % known == 0:
+        wanted[wanted.index(-1)] = tensor.size // known
+    total = 1
+    for d in wanted:
+        total *= d
+    if total != tensor.size or any(d < 0 for d in wanted):
+        raise ShapeError(
+            message(
+                f"reshape: {tensor.size} elements do not fit shape {tuple(wanted)}",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+            )
+        )
+    target = tuple(wanted)
+    return tensor if target == tensor.shape else op("reshape", tensor, shape=target)
+
+
+def ravel(x: Any, /) -> Tensor:
+    """All elements in C order as one axis."""
+    return reshape(x, (-1,)) if as_tensor(x).size else reshape(x, (0,))
+
+
+def permute_dims(x: Any, /, axes: Sequence[int] | None = None) -> Tensor:
+    """Axes in another order (reversed by default), as `numpy.transpose`."""
+    tensor = as_tensor(x)
+    rank = tensor.ndim
+    perm = (
+        tuple(range(rank))[::-1] if axes is None else tuple(normalize_axis("transpose", a, rank, tensor) for a in axes)
+    )
+    if sorted(perm) != list(range(rank)):
+        raise ShapeError(
+            message(
+                f"transpose: {tuple(axes or ())} is not a permutation of the axes",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+            )
+        )
+    return tensor if perm == tuple(range(rank)) else op("transpose", tensor, perm=perm)
+
+
+def matrix_transpose(x: Any, /) -> Tensor:
+    """The last two axes exchanged."""
+    return swapaxes(x, -1, -2)
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
+    """Two axes exchanged."""
+    tensor = as_tensor(x)
+    a, b = (normalize_axis("swapaxes", axis, tensor.ndim, tensor) for axis in (axis1, axis2))
+    perm = list(range(tensor.ndim))
+    perm[a], perm[b] = b, a
+    return permute_dims(tensor, perm)
+
+
+def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
+    """Axes moved to other places, the rest in order, as `numpy.moveaxis`."""
+    tensor = as_tensor(x)
+    sources = source if isinstance(source, (tuple, list)) else (source,)
+    targets = destination if isinstance(destination, (tuple, list)) else (destination,)
+    moved = [normalize_axis("moveaxis", a, tensor.ndim, tensor) for a in sources]
+    places = [normalize_axis("moveaxis", a, tensor.ndim, tensor) for a in targets]
+    perm = [a for a in range(tensor.ndim) if a not in moved]
+    for place, axis in sorted(zip(places, moved, strict=True)):
+        perm.insert(place, axis)
+    return permute_dims(tensor, perm)
+
+
+def expand_dims(x: Any, /, axis: Any = 0) -> Tensor:
+    """Unit axes inserted."""
+    tensor = as_tensor(x)
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = normalize_axes("expand_dims", given, tensor.ndim + len(given), tensor)
+    extents = iter(tensor.shape)
+    shape = [1 if a in axes else next(extents) for a in range(tensor.ndim + len(axes))]
+    return reshape(tensor, tuple(shape))
+
+
+def squeeze(x: Any, /, axis: Any = None) -> Tensor:
+    """Unit axes removed (all, or those given)."""
+    tensor = as_tensor(x)
+    unit = tuple(a for a, d in enumerate(tensor.shape) if d == 1)
+    axes = unit if axis is None else normalize_axes("squeeze", axis, tensor.ndim, tensor)
+    if any(a not in unit for a in axes):
+        raise ShapeError(
+            message(
+                f"squeeze: axis {axis} has not size 1", operands=[("x", describe(tensor))], location=user_location()
+            )
+        )
+    return reshape(tensor, tuple(d for a, d in enumerate(tensor.shape) if a not in axes))
+
+
+def broadcast_to(x: Any, /, shape: Any) -> Tensor:
+    """`x` repeated to `shape` by NumPy's broadcasting rules; read-only."""
+    tensor = as_tensor(x)
+    wanted = tuple(int(d.__index__()) for d in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    fits = len(wanted) >= tensor.ndim and all(
+        d in (1, w) for d, w in zip(tensor.shape[::-1], wanted[::-1], strict=False)
+    )
+    if not fits:
+        raise ShapeError(
+            message(f"cannot broadcast to shape {wanted}", operands=[("x", describe(tensor))], location=user_location())
+        )
+    return _broadcast(tensor, wanted)
+
+
+def broadcast_arrays(*arrays: Any) -> list[Tensor]:
+    """All arrays broadcast to their common shape."""
+    tensors = [as_tensor(x) for x in arrays]
+    shape = broadcast_shapes("broadcast_arrays", tensors)
+    return [_broadcast(t, shape) for t in tensors]
+
+
+def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
+    """Arrays joined along an axis (None flattens them first)."""
+    tensors = [as_tensor(x) for x in arrays]
+    if not tensors:
+        raise ShapeError(message("concat: there is nothing to join", location=user_location()))
+    if axis is None:
+        tensors, axis = [ravel(t) for t in tensors], 0
+    dtype = result_dtype(*tensors)
+    number = normalize_axis("concat", axis, tensors[0].ndim, tensors[0])
+    rest = [t.shape[:number] + t.shape[number + 1 :] for t in tensors]
+    if any(r != rest[0] or t.ndim != tensors[0].ndim for r, t in zip(rest, tensors, strict=True)):
+        raise ShapeError(
+            message(
+                f"concat: shapes must be equal except along axis {number}",
+                operands=[(f"operand {i}", describe(t)) for i, t in enumerate(tensors)],
+                location=user_location(),
+            )
+        )
+    if len(tensors) == 1:
+        return convert(tensors[0], dtype)
+    return op("concatenate", *(convert(t, dtype) for t in tensors), axis=number)
+
+
+def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
+    """Arrays of one shape joined along a new axis."""
+    tensors = [as_tensor(x) for x in arrays]
+    if tensors and any(t.shape != tensors[0].shape for t in tensors):
+        raise ShapeError(
+            message(
+                "stack: all arrays must have the same shape",
+                operands=[(f"operand {i}", describe(t)) for i, t in enumerate(tensors)],
+                location=user_location(),
+            )
+        )
+    return concat([expand_dims(t, axis=axis) for t in tensors], axis=axis)
+
+
+def slice_axis(x: Tensor, axis: int, start: int, size: int, step: int = 1) -> Tensor:
+    """`size` elements along one axis from `start` in steps of `step`."""
+    if start == 0 and step == 1 and size == x.shape[axis]:
+        return x
+    starts = tuple(start if a == axis else 0 for a in range(x.ndim))
+    sizes = tuple(size if a == axis else d for a, d in enumerate(x.shape))
+    steps = tuple(step if a == axis else 1 for a in range(x.ndim))
+    return op("slice", x, start=starts, size=sizes, step=steps)
+
+
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    """Parts along an axis: so many equal ones, or split before the given indices, as `numpy.split`."""
+    tensor = as_tensor(x)
+    number = normalize_axis("split", axis, tensor.ndim, tensor)
+    extent = tensor.shape[number]
+    if isinstance(indices_or_sections, (tuple, list)):
+        bounds = [0, *(min(max(i + extent if i < 0 else i, 0), extent) for i in indices_or_sections), extent]
+    else:
+        count = indices_or_sections.__index__()
+        if count <= 0 or extent % count:
+            raise ShapeError(
+                message(
+                    f"split: {extent} elements do not divide into {count} equal parts",
+                    operands=[("x", describe(tensor))],
+                    location=user_location(),
+                )
+            )
+        bounds = list(range(0, extent + 1, extent // count)) if extent else [0] * (count + 1)
+    pairs = zip(bounds, bounds[1:], strict=False)
+    return [slice_axis(tensor, number, min(low, extent), max(high - low, 0)) for low, high in pairs]
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices along an axis, without it."""
+    tensor = as_tensor(x)
+    number = normalize_axis("unstack", axis, tensor.ndim, tensor)
+    return tuple(squeeze(slice_axis(tensor, number, i, 1), axis=number) for i in range(tensor.shape[number]))
+
+
+def flip(x: Any, /, *, axis: Any = None) -> Tensor:
+    """Elements in reverse order along axes (all by default)."""
+    tensor = as_tensor(x)
+    axes = normalize_axes("flip", axis, tensor.ndim, tensor)
+    if not axes:
+        return tensor
+    starts = tuple(max(d - 1, 0) if a in axes else 0 for a, d in enumerate(tensor.shape))
+    steps = tuple(-1 if a in axes else 1 for a in range(tensor.ndim))
+    return op("slice", tensor, start=starts, size=tensor.shape, step=steps)
+
+
+def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
+    """Elements shifted along axes, wrapping around."""
+    tensor = as_tensor(x)
+    if axis is None:
+        return reshape(roll(ravel(tensor), shift, axis=0), tensor.shape)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    for by, which in zip(shifts, axes, strict=True):
+        number = normalize_axis("roll", which, tensor.ndim, tensor)
+        extent = tensor.shape[number]
+        offset = by % extent if extent else 0
+        if offset:
+            tail = slice_axis(tensor, number, extent - offset, offset)
+            tensor = concat([tail, slice_axis(tensor, number, 0, extent - offset)], axis=number)
+    return tensor
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Tensor:
+    """Constant padding as `numpy.pad`; `pad_width` is n, (before, after), or a pair for each axis."""
+    tensor = as_tensor(x)
+    if mode != "constant":
+        raise ShapeError(message(f"pad: mode {mode!r} is not supported; only 'constant' is", location=user_location()))
+    widths = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (tensor.ndim, 2))
+    if (widths < 0).any():
+        raise ShapeError(message(f"pad: widths cannot be negative: {widths.tolist()}", location=user_location()))
+    if not widths.any():
+        return tensor
+    fill = convert(as_tensor(constant_values), tensor.dtype)
+    return op("pad", tensor, fill, low=tuple(int(w) for w in widths[:, 0]), high=tuple(int(w) for w in widths[:, 1]))
+
+
+def tile(x: Any, repetitions: Any, /) -> Tensor:
+    """The whole array repeated along each axis, as `numpy.tile`."""
+    tensor = as_tensor(x)
+    counts = list(repetitions) if isinstance(repetitions, (tuple, list)) else [repetitions]
+    rank = max(len(counts), tensor.ndim)
+    counts = [1] * (rank - len(counts)) + [int(c) for c in counts]
+    shape = (1,) * (rank - tensor.ndim) + tensor.shape
+    apart = reshape(tensor, tuple(e for d in shape for e in (1, d)))
+    wide = broadcast_to(apart, tuple(e for c, d in zip(counts, shape, strict=True) for e in (c, d)))
+    return reshape(wide, tuple(c * d for c, d in zip(counts, shape, strict=True)))
+
+
+def repeat(x: Any, repeats: int, /, *, axis: int | None = None) -> Tensor:
+    """Each element repeated `repeats` times along an axis (of the flattened array by default)."""
+    tensor = as_tensor(x)
+    if axis is None:
+        tensor, axis = ravel(tensor), 0
+    number = normalize_axis("repeat", axis, tensor.ndim, tensor)
+    count = repeats.__index__()
+    shape = tensor.shape
+    apart = expand_dims(tensor, axis=number + 1)
+    wide = broadcast_to(apart, (*shape[: number + 1], count, *shape[number + 1 :]))
+    return reshape(wide, (*shape[:number], shape[number] * count, *shape[number + 1 :]))
+
+
+def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
+    tensor = as_tensor(x)
+    if tensor.ndim < 2:
+        raise ShapeError(
+            message(f"{name}: needs rank 2 or more", operands=[("x", describe(tensor))], location=user_location())
+        )
+    keep = np.tri(*tensor.shape[-2:], k=k if lower else k - 1, dtype=bool)
+    mask = _broadcast(as_tensor(keep if lower else ~keep), tensor.shape)
+    zero = _broadcast(convert(as_tensor(0), tensor.dtype), tensor.shape)
+    return op("select", mask, tensor, zero)
+
+
+def tril(x: Any, /, *, k: int = 0) -> Tensor:
+    """The lower triangle (up to diagonal k); zero elsewhere."""
+    return _triangle("tril", x, k, lower=True)
+
+
+def triu(x: Any, /, *, k: int = 0) -> Tensor:
+    """The upper triangle (from diagonal k); zero elsewhere."""
+    return _triangle("triu", x, k, lower=False)

@@ -1,0 +1,196 @@
+"""What a compiled function is specialised on: the leaves of its arguments, and the Python state that its trace read. Layer 5.
+
+Arrays and tensors are traced; Python floats are traced and weakly typed; all else (integers, bools, strings, None,
+callables, modules) is static and part of the key. Scalars in globals and closures are guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from types import CellType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from graphc import dtypes
+from graphc.errors import DTypeError, StructureError, TraceError, message
+from graphc.frontend.source import user_location
+from graphc.frontend.structure import Tracked
+from graphc.frontend.tensor import Tensor
+from graphc.frontend.trace import Traced
+from graphc.ir.types import TensorType
+
+__all__ = ["Guard", "TracedLeaf", "describe_key", "leaf_key", "native", "scalar_guards", "traced_leaf"]
+
+_SCALARS = (bool, int, float, str, type(None))
+
+
+def leaf_key(leaf: Any, path: str) -> Hashable:
+    """A leaf's part of the signature; traced leaves by type, static ones by value.
+
+    Raises
+    ------
+    DTypeError, StructureError
+        For arrays of dtypes that graphc has not, and for objects that cannot be part of a key.
+    """
+    if isinstance(leaf, np.ndarray):
+        if type(leaf) is not np.ndarray:
+            _check_subclass(leaf, path)
+        return ("array", _dtype(leaf, path), leaf.shape)
+    if isinstance(leaf, Tensor):
+        if isinstance(leaf, Traced):
+            raise TraceError(
+                message(
+                    "a traced value leaked out of its trace", operands=[(path, leaf.type)], location=user_location()
+                )
+            )
+        return ("tensor", leaf.dtype, leaf.shape, leaf._requires_grad)
+    if type(leaf) is float:
+        return ("float",)
+    if isinstance(leaf, np.generic):
+        return ("scalar", _dtype(leaf, path))
+    if isinstance(leaf, complex):
+        raise DTypeError(
+            message("complex numbers are not supported yet", operands=[(path, repr(leaf))], location=user_location())
+        )
+    try:
+        hash(leaf)
+    except TypeError:
+        raise StructureError(
+            message(
+                f"argument {path} is a {type(leaf).__name__}, which is neither an array, a number, a container nor hashable",
+                location=user_location(),
+                hint="Pass arrays, tensors, numbers, dicts, lists, tuples or dataclasses.",
+            )
+        ) from None
+    return ("static", type(leaf), leaf)
+
+
+def _dtype(leaf: Any, path: str) -> np.dtype[Any]:
+    try:
+        return dtypes.from_numpy(leaf.dtype).numpy
+    except DTypeError as error:
+        raise DTypeError(
+            message(
+                str(error),
+                operands=[(path, f"{leaf.dtype}{list(leaf.shape)}")],
+                location=user_location(),
+                hint="Convert it first, for example with .astype(np.float32).",
+            )
+        ) from None
+
+
+def _check_subclass(leaf: Any, path: str) -> None:
+    if isinstance(leaf, (np.matrix, np.ma.MaskedArray)):
+        raise DTypeError(
+            message(
+                f"{path} is a {type(leaf).__name__}, whose operators do not mean what an array's do",
+                location=user_location(),
+                hint="Pass a plain array: np.asarray(x), or x.filled(value) for a masked array.",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TracedLeaf:
+    """How a leaf enters the graph; None of these for a static leaf."""
+
+    type: TensorType
+    kind: str
+    weak: bool = False
+    requires_grad: bool = False
+
+
+def traced_leaf(key: Any) -> TracedLeaf | None:
+    """The traced form of a leaf with this key, or None if it is static."""
+    if key[0] == "array":
+        return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), key[2]), "ndarray")
+    if key[0] == "tensor":
+        return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), key[2]), "tensor", requires_grad=key[3])
+    if key[0] == "float":
+        return TracedLeaf(TensorType(dtypes.float64, ()), "ndarray", weak=True)
+    if key[0] == "scalar":
+        return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), ()), "ndarray")
+    return None
+
+
+def native(leaf: Any) -> np.ndarray[Any, Any]:
+    """The array of a traced leaf in the form that native code takes: C-contiguous, aligned, native byte order."""
+    array = leaf._array if isinstance(leaf, Tensor) else leaf
+    if type(array) is not np.ndarray:
+        array = np.asarray(array, dtype=np.float64 if isinstance(array, float) else None)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array
+    return np.array(array, order="C", copy=True)
+
+
+def describe_key(key: Any) -> str:
+    """A leaf's key for messages and statistics."""
+    if key[0] in ("array", "tensor"):
+        return f"{dtypes.from_numpy(key[1])}{list(key[2])}"
+    if key[0] == "scalar":
+        return f"{dtypes.from_numpy(key[1])}[]"
+    return "float" if key[0] == "float" else repr(key[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A scalar that the trace may have read: valid while `read()` gives the same value of the same type."""
+
+    name: str
+    read: Callable[[], Any]
+    value: Any
+
+    def holds(self) -> bool:
+        """Whether the scalar is unchanged (NaN equals NaN)."""
+        now = self.read()
+        return type(now) is type(self.value) and (now == self.value or (now != now and self.value != self.value))
+
+
+def scalar_guards(function: Any) -> tuple[Guard, ...]:
+    """Guards for scalars in globals and closures of a function, and of the user functions that it names there."""
+    found: dict[tuple[int, str], Guard] = {}
+    seen: set[int] = set()
+    pending = [_plain(function)]
+    while pending:
+        f = pending.pop()
+        if f is None or id(f) in seen:
+            continue
+        seen.add(id(f))
+        for space, name, value, read in _names(f):
+            if isinstance(value, _SCALARS):
+                found[space, name] = Guard(name, read, value)
+            elif isinstance(value, FunctionType) and not value.__module__.partition(".")[0] in ("graphc", "numpy"):
+                pending.append(value)
+    return tuple(found.values())
+
+
+def _plain(function: Any) -> FunctionType | None:
+    function = getattr(function, "__func__", function)
+    if isinstance(function, FunctionType):
+        return function
+    call = getattr(type(function), "__call__", None)
+    return call if isinstance(call, FunctionType) and not isinstance(function, Tracked) else None
+
+
+def _names(f: FunctionType) -> Iterator[tuple[int, str, Any, Callable[[], Any]]]:
+    for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+        value = _cell_value(cell)
+        yield id(cell), name, value, lambda cell=cell: _cell_value(cell)
+    for name in f.__code__.co_names:
+        if name in f.__globals__:
+            yield id(f.__globals__), name, f.__globals__[name], lambda g=f.__globals__, n=name: g.get(n, _MISSING)
+
+
+_MISSING = object()
+
+
+def _cell_value(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _MISSING

@@ -1,0 +1,383 @@
+"""`Tensor`: the array of both modes, and `apply`, the one door through which ops run. Layer 5.
+
+In dynamic mode a Tensor holds a NumPy array and every op runs at once, through the op's NumPy definition. While a
+function is traced, ops on Tensors become nodes of a graph instead (`graphc.frontend.trace`); a Tensor made outside and
+used inside is state: it is read live, and writing to it inside updates it in place.
+
+Operators and methods are installed on the class by `graphc.frontend.methods`; this module knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc import dtypes
+from graphc.errors import DTypeError, GradientError, ShapeError, StateError, TracerConversionError, message
+from graphc.frontend import context
+from graphc.frontend.source import user_location
+from graphc.frontend.tape import Leaf, Reference, TapeNode
+from graphc.ir.graph import Attribute
+from graphc.ir.op import Op
+from graphc.ir.types import TensorType
+
+__all__ = ["Tensor", "Version", "apply", "default_dtype", "native_array", "record", "set_default_dtype"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Version:
+    """Counts the writes to one block of memory; shared by a tensor and the views of it."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
+class _Defaults:
+    """Process-wide settings of the frontend."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self) -> None:
+        self.dtype = np.dtype(np.float32)
+
+
+_DEFAULTS = _Defaults()
+
+
+def default_dtype() -> np.dtype[Any]:
+    """The dtype that Python floats become (float32 unless set)."""
+    return _DEFAULTS.dtype
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Set the dtype that Python floats become: float32 or float64."""
+    resolved = dtypes.from_numpy(dtype)
+    if not resolved.is_float:
+        raise DTypeError(f"the default dtype must be a float's, not {resolved.numpy}")
+    _DEFAULTS.dtype = resolved.numpy
+
+
+def native_array(data: Any, dtype: Any = None, *, copy: bool = False) -> Array:
+    """`data` as an array of a dtype that graphc has, in native byte order.
+
+    Python floats (also in lists) take the default dtype; arrays keep theirs.
+    """
+    if isinstance(data, Tensor):
+        data = data.numpy()
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+    else:
+        array = np.asarray(data)
+        if dtype is None and array.dtype == np.float64:
+            dtype = _DEFAULTS.dtype
+    try:
+        wanted = dtypes.from_numpy(array.dtype if dtype is None else dtype).numpy
+    except DTypeError as error:
+        raise DTypeError(
+            message(
+                str(error), location=user_location(), hint="Convert it first, for example with .astype(np.float32)."
+            )
+        ) from None
+    return np.array(array, dtype=wanted, copy=True) if copy else np.asarray(array, dtype=wanted)
+
+
+class Tensor:
+    """A dense array that can be differentiated, captured by compiled functions, and updated in place by them.
+
+    Made by `gx.tensor`, `gx.asarray` and the creation functions. Behaves like a NumPy array in expressions.
+
+    >>> import graphc as gx
+    >>> w = gx.tensor([1.0, 2.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> w.grad
+    Tensor([2., 4.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_array", "_base", "_grad", "_reference", "_requires_grad", "_version")
+
+    def __init__(self, array: Array, *, requires_grad: bool = False) -> None:
+        self._array = array
+        self._requires_grad = False
+        self._reference: Reference | None = None
+        self._grad: Tensor | None = None
+        self._version = Version()
+        self._base: Tensor | None = None
+        if requires_grad:
+            self.requires_grad = True
+
+    # -- metadata ---------------------------------------------------------------------------------------------------
+
+    @property
+    def type(self) -> TensorType:
+        """dtype and shape as the IR's type."""
+        array = self._array
+        return TensorType(dtypes.from_numpy(array.dtype), array.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    @property
+    def device(self) -> str:
+        """Always `"cpu"`."""
+        return "cpu"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    __hash__ = object.__hash__
+
+    # -- leaving the world of tensors ---------------------------------------------------------------------------------
+
+    def concrete(self, asked: str) -> Array:
+        """The array behind the tensor; while tracing, an error that says who `asked`."""
+        if context.trace.get() is not None:
+            raise TracerConversionError(
+                message(
+                    f"{asked} asks for the value of a captured tensor while a function is being traced",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="The value would be frozen into the compiled code. Compute with graphc or NumPy functions instead, "
+                    "or read the value outside of the compiled function.",
+                )
+            )
+        return self._array
+
+    def numpy(self) -> Array:
+        """The values as a NumPy array that shares the tensor's memory."""
+        return self.concrete("numpy()")
+
+    def item(self) -> Any:
+        """The only element as a Python number."""
+        return self.concrete("item()").item()
+
+    def tolist(self) -> Any:
+        return self.concrete("tolist()").tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = self.concrete("np.asarray()")
+        if copy is False and dtype is not None and np.dtype(dtype) != array.dtype:
+            raise ValueError("a copy is needed to convert the dtype")
+        return np.array(array, dtype=dtype, copy=copy or None)
+
+    def __bool__(self) -> bool:
+        return bool(self.concrete("bool()"))
+
+    def __float__(self) -> float:
+        return float(self.concrete("float()"))
+
+    def __int__(self) -> int:
+        return int(self.concrete("int()"))
+
+    def __complex__(self) -> complex:
+        return complex(self.concrete("complex()"))
+
+    def __index__(self) -> int:
+        array = self.concrete("an index")
+        if array.ndim or array.dtype.kind not in "iu":
+            raise TypeError(f"only integer tensors of rank 0 can be an index, not {self.type}")
+        return int(array)
+
+    def __format__(self, spec: str) -> str:
+        if spec and not self.shape:
+            return format(self.item(), spec)
+        return repr(self)
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._array, separator=", ", prefix="Tensor(")
+        grad = ", requires_grad=True" if self._requires_grad else ""
+        return f"Tensor({text}, dtype={self.dtype}{grad})"
+
+    # -- gradients ------------------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on this tensor are recorded for differentiation."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not self.type.dtype.is_float:
+            raise GradientError(f"only floating-point tensors can require gradients, not {self.type}")
+        if not value and self._reference is not None and not isinstance(self._reference, Leaf):
+            raise GradientError("requires_grad can be turned off on leaf tensors only; use detach()")
+        self._requires_grad = bool(value)
+        if not value:
+            self._reference = None
+
+    def requires_grad_(self, value: bool = True) -> Tensor:
+        """Set `requires_grad` and return the tensor."""
+        self.requires_grad = value
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the tensor is not the result of recorded operations."""
+        return self._reference is None or isinstance(self._reference, Leaf)
+
+    @property
+    def reference(self) -> Reference | None:
+        """Where gradients flow to: None when the tensor does not require any."""
+        trace = context.trace.get()
+        if trace is not None:
+            return trace.reference_of(self)
+        return self.own_reference()
+
+    def own_reference(self) -> Reference | None:
+        """`reference` without regard to a trace."""
+        if self._reference is None and self._requires_grad:
+            self._reference = Leaf(self)
+        return self._reference
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient, or None. While tracing, it is state like the tensor itself."""
+        trace = context.trace.get()
+        return self._grad if trace is None else trace.read_grad(self)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
+            raise ShapeError(
+                message(
+                    "a gradient must have the type of its tensor",
+                    operands=[("tensor", self.type), ("gradient", value.type)],
+                    location=user_location(),
+                )
+            )
+        trace = context.trace.get()
+        if trace is None:
+            self._grad = value
+        else:
+            trace.write_grad(self, value)
+
+    # -- writing --------------------------------------------------------------------------------------------------------
+
+    def assign(self, value: Tensor) -> Tensor:
+        """Overwrite all elements in place with those of `value` (same shape and dtype); returns the tensor.
+
+        Raises
+        ------
+        GradientError
+            If the tensor is a leaf that requires gradients and recording is on: use `no_grad`.
+        StateError
+            If the memory is read-only, or a view of a tensor whose gradient is being recorded.
+        """
+        if self._requires_grad and self.is_leaf and context.grad_enabled.get():
+            raise GradientError(
+                message(
+                    "a leaf tensor that requires gradients is written in place",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Put the write into `with gx.no_grad():`.",
+                )
+            )
+        trace = context.trace.get()
+        if trace is not None:
+            trace.write(self, value)
+            return self
+        recorded = context.grad_enabled.get() and (self._requires_grad or value._requires_grad)
+        if recorded and self._base is not None:
+            raise StateError(
+                message(
+                    "a view is written in place while gradients are recorded",
+                    operands=[("view", self.type), ("of", self._base.type)],
+                    location=user_location(),
+                    hint="Build the new tensor with gx.where or gx.concat instead.",
+                )
+            )
+        if not self._array.flags.writeable:
+            raise StateError(
+                message("the tensor's memory is read-only", operands=[("tensor", self.type)], location=user_location())
+            )
+        np.copyto(self._array, value._array, casting="no")
+        self._version.number += 1
+        if recorded:
+            self._reference = value.reference
+            self._requires_grad = value._requires_grad
+        return self
+
+    def detach(self) -> Tensor:
+        """The same memory without the tape."""
+        trace = context.trace.get()
+        if trace is not None:
+            return trace.detach(self)
+        out = Tensor(self._array)
+        out._version = self._version
+        out._base = self if self._base is None else self._base
+        return out
+
+
+def record(
+    op: Op,
+    attrs: Mapping[str, Attribute],
+    operands: Sequence[Tensor],
+    results: Sequence[Tensor],
+    payloads: tuple[tuple[Any, ...], tuple[Any, ...]],
+    versions: tuple[tuple[Version, int] | None, ...] = (),
+) -> None:
+    """Put an application on the tape if an operand requires a gradient and a result can have one."""
+    if not context.grad_enabled.get():
+        return
+    parents = tuple(t.reference for t in operands)
+    if all(p is None for p in parents) or not any(t.dtype.kind == "f" for t in results):
+        return
+    types = (tuple(t.type for t in operands), tuple(t.type for t in results))
+    node = TapeNode(op, attrs, parents, payloads, types, versions, user_location(2))
+    for index, result in enumerate(results):
+        if result.dtype.kind == "f":
+            result._reference = (node, index)
+            result._requires_grad = True
+
+
+def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Attribute] | None = None) -> tuple[Tensor, ...]:
+    """Apply an op to tensors of strict types (equal dtypes and shapes where the op wants them).
+
+    Dynamic mode runs the op's NumPy definition now; while tracing, a node is added to the graph.
+    """
+    attrs = {} if attrs is None else attrs
+    trace = context.trace.get()
+    if trace is not None:
+        return trace.apply(op, operands, attrs)
+    arrays = tuple(t._array for t in operands)
+    found = op.evaluate(arrays, attrs)
+    results = tuple(Tensor(array) for array in found)
+    if op.kind == "movement" and len(operands) == 1 and np.may_share_memory(found[0], arrays[0]):
+        origin = operands[0]
+        results[0]._version = origin._version
+        results[0]._base = origin if origin._base is None else origin._base
+    if any(t._requires_grad for t in operands):
+        versions = tuple((t._version, t._version.number) for t in (*operands, *results))
+        record(op, attrs, operands, results, (arrays, found), versions)
+    return results

@@ -1,0 +1,278 @@
+"""Elementwise arithmetic that is exactly rounded: ring operations, square root, extrema, signs, rounding. Layer 2.
+
+All ops take operands of one dtype and one shape; empty operands give an empty result. NaN operands give NaN unless the
+op's doc says otherwise; integers wrap.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.op import Builder, Elementwise, Masked
+from graphc.ir.registry import register
+from graphc.ir.scalar import S, Scalar
+from graphc.ops.rules import same_float, same_number
+
+__all__ = [
+    "absolute",
+    "add",
+    "ceil",
+    "copysign",
+    "divide",
+    "floor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "reciprocal",
+    "rint",
+    "sign",
+    "sqrt",
+    "square",
+    "subtract",
+    "trunc",
+]
+
+add = register(
+    Elementwise(
+        name="add",
+        doc="z = x + y. (+inf) + (-inf) is NaN; (-0.0) + (+0.0) is +0.0; integers wrap.",
+        arity=2,
+        types=same_number,
+        numpy=np.add,
+        scalar=lambda s, x, y: s.add(x, y),
+        partials=lambda b, z, x, y: (1, 1),
+    )
+)
+
+subtract = register(
+    Elementwise(
+        name="subtract",
+        doc="z = x - y. inf - inf is NaN; x - x is +0.0; integers wrap.",
+        arity=2,
+        types=same_number,
+        numpy=np.subtract,
+        scalar=lambda s, x, y: s.sub(x, y),
+        partials=lambda b, z, x, y: (1, -1),
+    )
+)
+
+multiply = register(
+    Elementwise(
+        name="multiply",
+        doc="z = x * y. 0 * inf is NaN; the sign of a zero follows from both operands; integers wrap.",
+        arity=2,
+        types=same_number,
+        numpy=np.multiply,
+        scalar=lambda s, x, y: s.mul(x, y),
+        partials=lambda b, z, x, y: (y, x),
+    )
+)
+
+divide = register(
+    Elementwise(
+        name="divide",
+        doc="z = x / y, floats only. x / 0 is infinite with the signs' product, 0 / 0 and inf / inf are NaN.",
+        arity=2,
+        types=same_float,
+        numpy=np.divide,
+        scalar=lambda s, x, y: s.div(x, y),
+        partials=lambda b, z, x, y: (b.reciprocal(y), b.negative(b.divide(z, y))),
+        domain=((-3.0, 3.0), (0.5, 3.0)),
+    )
+)
+
+
+def _extremum_partials(b: Builder, x: Any, y: Any, x_wins: Any) -> tuple[Masked, Masked]:
+    """The winner takes all; equal operands share in halves."""
+    half = b.select(b.equal(x, y), b.like(x, 0.5), b.like(x, 1.0))
+    tie_or = b.bitwise_or(x_wins, b.equal(x, y))
+    return Masked(tie_or, half), Masked(b.logical_not(x_wins), half)
+
+
+def _maximum_scalar(s: Scalar, x: S, y: S) -> S:
+    if not s.dtype(x).is_float:
+        return s.select(s.gt(x, y), x, y)
+    return s.select(s.or_(s.gt(x, y), s.ne(x, x)), x, y)
+
+
+def _minimum_scalar(s: Scalar, x: S, y: S) -> S:
+    if not s.dtype(x).is_float:
+        return s.select(s.lt(x, y), x, y)
+    return s.select(s.or_(s.lt(x, y), s.ne(x, x)), x, y)
+
+
+maximum = register(
+    Elementwise(
+        name="maximum",
+        doc="""z = x if x > y or x is NaN, else y: NaN of either operand gives NaN. Of zeros with different signs y is
+        taken (NumPy does so on x86-64 but promises nothing). Derivative: equal operands share in halves.""",
+        arity=2,
+        types=same_number,
+        numpy=np.maximum,
+        scalar=_maximum_scalar,
+        partials=lambda b, z, x, y: _extremum_partials(b, x, y, b.greater(x, y)),
+    )
+)
+
+minimum = register(
+    Elementwise(
+        name="minimum",
+        doc="""z = x if x < y or x is NaN, else y: NaN of either operand gives NaN. Of zeros with different signs y is
+        taken (NumPy does so on x86-64 but promises nothing). Derivative: equal operands share in halves.""",
+        arity=2,
+        types=same_number,
+        numpy=np.minimum,
+        scalar=_minimum_scalar,
+        partials=lambda b, z, x, y: _extremum_partials(b, x, y, b.less(x, y)),
+    )
+)
+
+negative = register(
+    Elementwise(
+        name="negative",
+        doc="""y = -x: flips the sign bit of floats, zeros included; integers wrap (-MIN is MIN, unsigned modulo
+        2**bits).""",
+        arity=1,
+        types=same_number,
+        numpy=np.negative,
+        scalar=lambda s, x: s.neg(x),
+        partials=lambda b, y, x: (-1,),
+    )
+)
+
+
+def _absolute_scalar(s: Scalar, x: S) -> S:
+    return s.abs(x) if s.dtype(x).is_signed else x
+
+
+absolute = register(
+    Elementwise(
+        name="absolute",
+        doc="y = |x|: clears the sign bit of floats; |MIN| is MIN for integers. Derivative at 0: 0.",
+        arity=1,
+        types=same_number,
+        numpy=np.absolute,
+        scalar=_absolute_scalar,
+        partials=lambda b, y, x: (b.sign(x),),
+    )
+)
+
+
+def _sign_scalar(s: Scalar, x: S) -> S:
+    dtype = s.dtype(x)
+    zero, one = s.const(dtype, 0), s.const(dtype, 1)
+    positive = s.select(s.gt(x, zero), one, zero)
+    if not dtype.is_signed:
+        return positive
+    y = s.select(s.lt(x, zero), s.const(dtype, -1), positive)
+    return s.select(s.ne(x, x), x, y) if dtype.is_float else y
+
+
+sign = register(
+    Elementwise(
+        name="sign",
+        doc="y = -1, 0 or 1 by the sign of x; sign(-0.0) is +0.0; NaN gives NaN. Derivative: 0.",
+        arity=1,
+        types=same_number,
+        numpy=np.sign,
+        scalar=_sign_scalar,
+    )
+)
+
+sqrt = register(
+    Elementwise(
+        name="sqrt",
+        doc="y = sqrt(x), correctly rounded. sqrt(-0.0) is -0.0; negative x gives NaN. Derivative at 0: infinity.",
+        arity=1,
+        types=same_float,
+        numpy=np.sqrt,
+        scalar=lambda s, x: s.sqrt(x),
+        partials=lambda b, y, x: (b.divide(0.5, y),),
+        domain=((0.1, 4.0),),
+    )
+)
+
+square = register(
+    Elementwise(
+        name="square",
+        doc="y = x * x, never below +0.0; inf for infinities; integers wrap.",
+        arity=1,
+        types=same_number,
+        numpy=np.square,
+        scalar=lambda s, x: s.mul(x, x),
+        partials=lambda b, y, x: (b.multiply(x, 2.0),),
+    )
+)
+
+reciprocal = register(
+    Elementwise(
+        name="reciprocal",
+        doc="y = 1 / x, floats only, correctly rounded. 1 / +-0 is +-inf, 1 / +-inf is +-0.",
+        arity=1,
+        types=same_float,
+        numpy=np.reciprocal,
+        scalar=lambda s, x: s.div(s.const(s.dtype(x), 1.0), x),
+        partials=lambda b, y, x: (b.negative(b.square(y)),),
+        domain=((0.5, 3.0),),
+    )
+)
+
+copysign = register(
+    Elementwise(
+        name="copysign",
+        doc="z = |x| with the sign bit of y, also of zeros, infinities and NaN.",
+        arity=2,
+        types=same_float,
+        numpy=np.copysign,
+        scalar=lambda s, x, y: s.copysign(x, y),
+        partials=lambda b, z, x, y: (b.multiply(b.sign(x), b.copysign(1.0, y)), None),
+    )
+)
+
+floor = register(
+    Elementwise(
+        name="floor",
+        doc="y = the greatest integer <= x, as a float; keeps -0.0 and infinities. Derivative: 0.",
+        arity=1,
+        types=same_float,
+        numpy=np.floor,
+        scalar=lambda s, x: s.floor(x),
+    )
+)
+
+ceil = register(
+    Elementwise(
+        name="ceil",
+        doc="y = the least integer >= x, as a float; -0.5 gives -0.0; keeps infinities. Derivative: 0.",
+        arity=1,
+        types=same_float,
+        numpy=np.ceil,
+        scalar=lambda s, x: s.ceil(x),
+    )
+)
+
+trunc = register(
+    Elementwise(
+        name="trunc",
+        doc="y = x rounded towards zero, as a float; keeps the sign of zeros and infinities. Derivative: 0.",
+        arity=1,
+        types=same_float,
+        numpy=np.trunc,
+        scalar=lambda s, x: s.trunc(x),
+    )
+)
+
+rint = register(
+    Elementwise(
+        name="rint",
+        doc="""y = x rounded to the nearest integer, ties to even, as a float; -0.5 gives -0.0; keeps infinities.
+        Derivative: 0.""",
+        arity=1,
+        types=same_float,
+        numpy=np.rint,
+        scalar=lambda s, x: s.rint(x),
+    )
+)

@@ -1,0 +1,151 @@
+"""Indexing: elements chosen by run-time indices along one axis. Layer 2.
+
+`mode` says what an index outside of 0 <= i < n means: `raise`, -n <= i < 0 counts from the end, anything else is a
+BoundsError; `wrap`, modulo n; `clip`, the nearest end (negative indices are 0). These are `numpy.take`'s modes. An empty
+axis cannot be indexed in any mode, except by no index at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.errors import BoundsError, DTypeError, ShapeError
+from graphc.ir.op import Builder, Indexing, type_error
+from graphc.ir.registry import register
+from graphc.ir.scalar import S, Scalar
+from graphc.ir.types import Shape, TensorType, Type
+
+__all__ = ["MODES", "bounds_message", "position", "scatter_add", "take"]
+
+Array = NDArray[Any]
+
+MODES = ("raise", "wrap", "clip")
+
+
+def bounds_message(index: int, axis: int, size: int) -> str:
+    """The text of a BoundsError, NumPy's words."""
+    return f"index {index} is out of bounds for axis {axis} with size {size}"
+
+
+def position(s: Scalar, index: S, size: S, mode: str) -> tuple[S, S | None]:
+    """Lowering of an index: the position, always within a nonempty axis, and for `raise` whether the index was legal.
+
+    `index` and `size` are i64 values of the protocol.
+    """
+    dtype = s.dtype(index)
+    zero, one = s.const(dtype, 0), s.const(dtype, 1)
+    negative = s.lt(index, zero)
+    if mode == "clip":
+        last = s.sub(size, one)
+        return s.select(negative, zero, s.select(s.gt(index, last), last, index)), None
+    if mode == "wrap":
+        rest = s.irem(index, s.select(s.gt(size, zero), size, one))
+        return s.select(s.lt(rest, zero), s.add(rest, size), rest), None
+    found = s.select(negative, s.add(index, size), index)
+    legal = s.and_(s.ge(found, zero), s.lt(found, size))
+    return s.select(legal, found, zero), legal
+
+
+def _positions(name: str, indices: Array, axis: int, size: int, mode: str) -> Array:
+    """Indices as positions; raises BoundsError."""
+    if size == 0 and indices.size:
+        raise BoundsError(f"{name}: {bounds_message(int(indices.flat[0]), axis, size)}")
+    if mode == "clip":
+        return np.asarray(np.clip(indices, 0, max(size - 1, 0)).astype(np.int64))
+    if mode == "wrap":
+        return np.asarray(indices % indices.dtype.type(max(size, 1))).astype(np.int64)
+    illegal = (indices < -size) | (indices >= size) if indices.dtype.kind == "i" else indices >= size
+    if illegal.any():
+        raise BoundsError(f"{name}: {bounds_message(int(indices[illegal].flat[0]), axis, size)}")
+    found = indices.astype(np.int64)
+    return np.where(found < 0, found + size, found)
+
+
+def _check(
+    name: str, x: Type, indices: Type, axis: int, mode: str, operands: Sequence[Type]
+) -> tuple[TensorType, Shape]:
+    """The operand as a tensor and the shape of what is taken."""
+    if not isinstance(x, TensorType) or not isinstance(indices, TensorType):
+        raise DTypeError(type_error(name, "takes tensors, not tokens", operands))
+    if not indices.dtype.is_integer:
+        raise DTypeError(type_error(name, "indices must be integers", operands))
+    if not 0 <= axis < x.rank:
+        raise ShapeError(type_error(name, f"axis {axis} is not an axis of an operand of rank {x.rank}", operands))
+    if mode not in MODES:
+        raise ShapeError(f"{name}: mode must be one of {', '.join(MODES)}, not {mode!r}")
+    return x, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+
+
+def _take_rule(*operands: Type, axis: int, mode: str) -> tuple[Type, ...]:
+    if len(operands) != 2:
+        raise ShapeError(type_error("take", f"takes 2 operands, got {len(operands)}", operands))
+    x, shape = _check("take", operands[0], operands[1], axis, mode, operands)
+    return (TensorType(x.dtype, shape),)
+
+
+def _take_numpy(x: Array, indices: Array, axis: int, mode: str) -> Array:
+    return np.asarray(np.take(x, _positions("take", indices, axis, x.shape[axis], mode), axis=axis))
+
+
+def _take_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, axis: int, mode: str) -> list[Any]:
+    x, indices = operands
+    return [b.scatter_add(b.like(x, 0.0), indices, cotangents[0], axis=axis, mode=mode), None]
+
+
+take = register(
+    Indexing(
+        name="take",
+        doc="""y[a, i, b] = x[a, indices[i], b] where a runs over the axes before `axis`, b over those after it and i
+        over all axes of the integer `indices`; y has shape x.shape[:axis] + indices.shape + x.shape[axis+1:]. Bits
+        are copied, NaN included. Empty indices give an empty result. For `mode` see the module; the derivative adds
+        up (scatter_add).""",
+        attributes=("axis", "mode"),
+        rule=_take_rule,
+        numpy=_take_numpy,
+        vjp=_take_vjp,
+        fallible=True,
+    )
+)
+
+
+def _scatter_add_rule(*operands: Type, axis: int, mode: str) -> tuple[Type, ...]:
+    if len(operands) != 3:
+        raise ShapeError(type_error("scatter_add", f"takes 3 operands, got {len(operands)}", operands))
+    x, shape = _check("scatter_add", operands[0], operands[1], axis, mode, operands)
+    if x.dtype.is_bool:
+        raise DTypeError(type_error("scatter_add", "takes numbers, not bool", operands))
+    if operands[2] != TensorType(x.dtype, shape):
+        raise ShapeError(type_error("scatter_add", f"updates must be {TensorType(x.dtype, shape)}", operands))
+    return (x,)
+
+
+def _scatter_add_numpy(x: Array, indices: Array, updates: Array, axis: int, mode: str) -> Array:
+    result = np.array(x, order="C")
+    where = _positions("scatter_add", indices, axis, x.shape[axis], mode)
+    at: Any = (*(slice(None),) * axis, where)
+    np.add.at(result, at, updates)
+    return result
+
+
+def _scatter_add_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, axis: int, mode: str) -> list[Any]:
+    ct = cotangents[0]
+    return [ct, None, b.take(ct, operands[1], axis=axis, mode=mode)]
+
+
+scatter_add = register(
+    Indexing(
+        name="scatter_add",
+        doc="""A copy of x (operand 0) to which for every i, in row-major order of `indices` (operand 1), updates[a,
+        i, b] (operand 2) is added at [a, indices[i], b]; each addition is rounded, integers wrap. `updates` has the
+        shape of `take`'s result. Empty indices give x.""",
+        attributes=("axis", "mode"),
+        rule=_scatter_add_rule,
+        numpy=_scatter_add_numpy,
+        vjp=_scatter_add_vjp,
+        fallible=True,
+    )
+)

@@ -1,0 +1,387 @@
+"""Elementwise functions that are not exactly rounded: exponentials, logarithms, circular, hyperbolic, error function. Layer 2.
+
+All take floats and give NaN for NaN. Bounds of the error of compiled code stand in `graphc.ops.mathlib`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.ir.op import Builder, Elementwise
+from graphc.ir.registry import register
+from graphc.ir.scalar import S, Scalar
+from graphc.ops import mathlib, references
+from graphc.ops.rules import same_float, same_number
+
+__all__ = [
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "cos",
+    "cosh",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "hypot",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "power",
+    "sigmoid",
+    "sin",
+    "sinh",
+    "tan",
+    "tanh",
+]
+
+Array = NDArray[Any]
+_LN2 = math.log(2)
+_LN10 = math.log(10)
+
+
+def _function(
+    name: str,
+    doc: str,
+    numpy: Callable[..., Any],
+    scalar: Callable[..., S],
+    partials: Callable[..., Sequence[Any]],
+    *,
+    arity: int = 1,
+    domain: tuple[tuple[float, float], ...] = (),
+) -> Elementwise:
+    return register(
+        Elementwise(
+            name=name,
+            doc=doc,
+            arity=arity,
+            types=same_float,
+            numpy=numpy,
+            scalar=scalar,
+            partials=partials,
+            exact=False,
+            heavy=True,
+            domain=domain,
+        )
+    )
+
+
+def _inverse_of_one_minus_square(b: Builder, x: Any) -> Any:
+    """1 / ((1 - x) * (1 + x)), without the cancellation of 1 - x*x."""
+    return b.reciprocal(b.multiply(b.subtract(1.0, x), b.add(x, 1.0)))
+
+
+def _inverse_root_of_one_minus_square(b: Builder, x: Any) -> Any:
+    return b.reciprocal(b.sqrt(b.multiply(b.subtract(1.0, x), b.add(x, 1.0))))
+
+
+# -- exponentials and logarithms ----------------------------------------------------------------------------------------
+
+exp = _function(
+    "exp",
+    "y = e**x. exp(-inf) is +0.0, exp(+-0) is 1, overflow gives +inf.",
+    np.exp,
+    mathlib.exp,
+    lambda b, y, x: (y,),
+)
+
+exp2 = _function(
+    "exp2",
+    "y = 2**x. exp2(-inf) is +0.0, exp2(+-0) is 1, overflow gives +inf.",
+    np.exp2,
+    mathlib.exp2,
+    lambda b, y, x: (b.multiply(y, _LN2),),
+)
+
+expm1 = _function(
+    "expm1",
+    "y = e**x - 1, accurate near 0. expm1(-inf) is -1, +-0 are kept.",
+    np.expm1,
+    mathlib.expm1,
+    lambda b, y, x: (b.add(y, 1.0),),
+)
+
+log = _function(
+    "log",
+    "y = natural logarithm of x. log(+-0) is -inf, log(1) is +0.0, negative x gives NaN.",
+    np.log,
+    mathlib.log,
+    lambda b, y, x: (b.reciprocal(x),),
+    domain=((0.2, 4.0),),
+)
+
+log2 = _function(
+    "log2",
+    "y = logarithm of x to base 2. log2(+-0) is -inf, negative x gives NaN.",
+    np.log2,
+    mathlib.log2,
+    lambda b, y, x: (b.reciprocal(b.multiply(x, _LN2)),),
+    domain=((0.2, 4.0),),
+)
+
+log10 = _function(
+    "log10",
+    "y = logarithm of x to base 10. log10(+-0) is -inf, negative x gives NaN.",
+    np.log10,
+    mathlib.log10,
+    lambda b, y, x: (b.reciprocal(b.multiply(x, _LN10)),),
+    domain=((0.2, 4.0),),
+)
+
+log1p = _function(
+    "log1p",
+    "y = log(1 + x), accurate near 0. log1p(-1) is -inf, +-0 are kept, x < -1 gives NaN.",
+    np.log1p,
+    mathlib.log1p,
+    lambda b, y, x: (b.reciprocal(b.add(x, 1.0)),),
+    domain=((-0.7, 4.0),),
+)
+
+cbrt = _function(
+    "cbrt",
+    "y = cube root of x, negative for negative x. +-0 and +-inf are kept. Derivative at 0: infinity.",
+    np.cbrt,
+    mathlib.cbrt,
+    lambda b, y, x: (b.reciprocal(b.multiply(b.square(y), 3.0)),),
+    domain=((0.2, 4.0),),
+)
+
+
+# -- circular functions -------------------------------------------------------------------------------------------------
+
+sin = _function(
+    "sin",
+    "y = sin(x), x in radians. +-0 are kept; infinite x gives NaN; compiled, float64 beyond TRIG_LIMIT too.",
+    np.sin,
+    mathlib.sin,
+    lambda b, y, x: (b.cos(x),),
+)
+
+cos = _function(
+    "cos",
+    "y = cos(x), x in radians. cos(+-0) is 1; infinite x gives NaN; compiled, float64 beyond TRIG_LIMIT too.",
+    np.cos,
+    mathlib.cos,
+    lambda b, y, x: (b.negative(b.sin(x)),),
+)
+
+tan = _function(
+    "tan",
+    "y = tan(x), x in radians. +-0 are kept; infinite x gives NaN; compiled, float64 beyond TRIG_LIMIT too.",
+    np.tan,
+    mathlib.tan,
+    lambda b, y, x: (b.add(b.square(y), 1.0),),
+    domain=((-1.2, 1.2),),
+)
+
+asin = _function(
+    "asin",
+    "y = arcsine of x in [-pi/2, pi/2]. +-0 are kept; |x| > 1 gives NaN.",
+    np.arcsin,
+    mathlib.asin,
+    lambda b, y, x: (_inverse_root_of_one_minus_square(b, x),),
+    domain=((-0.9, 0.9),),
+)
+
+acos = _function(
+    "acos",
+    "y = arccosine of x in [0, pi]. acos(1) is +0.0; |x| > 1 gives NaN.",
+    np.arccos,
+    mathlib.acos,
+    lambda b, y, x: (b.negative(_inverse_root_of_one_minus_square(b, x)),),
+    domain=((-0.9, 0.9),),
+)
+
+atan = _function(
+    "atan",
+    "y = arctangent of x in [-pi/2, pi/2]. +-0 are kept; atan(+-inf) is +-pi/2.",
+    np.arctan,
+    mathlib.atan,
+    lambda b, y, x: (b.reciprocal(b.add(b.square(x), 1.0)),),
+)
+
+
+# -- hyperbolic functions -----------------------------------------------------------------------------------------------
+
+sinh = _function(
+    "sinh",
+    "y = (e**x - e**-x) / 2. +-0 and +-inf are kept.",
+    np.sinh,
+    mathlib.sinh,
+    lambda b, y, x: (b.cosh(x),),
+)
+
+cosh = _function(
+    "cosh",
+    "y = (e**x + e**-x) / 2. cosh(+-0) is 1, cosh(+-inf) is +inf.",
+    np.cosh,
+    mathlib.cosh,
+    lambda b, y, x: (b.sinh(x),),
+)
+
+tanh = _function(
+    "tanh",
+    "y = tanh(x). +-0 are kept; tanh(+-inf) is +-1.",
+    np.tanh,
+    mathlib.tanh,
+    lambda b, y, x: (b.multiply(b.subtract(1.0, y), b.add(y, 1.0)),),
+)
+
+asinh = _function(
+    "asinh",
+    "y = inverse of sinh. +-0 and +-inf are kept.",
+    np.arcsinh,
+    mathlib.asinh,
+    lambda b, y, x: (b.reciprocal(b.sqrt(b.add(b.square(x), 1.0))),),
+)
+
+acosh = _function(
+    "acosh",
+    "y = inverse of cosh, y >= 0. acosh(1) is +0.0, acosh(inf) is inf; x < 1 gives NaN.",
+    np.arccosh,
+    mathlib.acosh,
+    lambda b, y, x: (b.reciprocal(b.sqrt(b.multiply(b.subtract(x, 1.0), b.add(x, 1.0)))),),
+    domain=((1.2, 4.0),),
+)
+
+atanh = _function(
+    "atanh",
+    "y = inverse of tanh. +-0 are kept, atanh(+-1) is +-inf; |x| > 1 gives NaN.",
+    np.arctanh,
+    mathlib.atanh,
+    lambda b, y, x: (_inverse_of_one_minus_square(b, x),),
+    domain=((-0.9, 0.9),),
+)
+
+
+# -- error function, sigmoid --------------------------------------------------------------------------------------------
+
+
+def _gaussian(b: Builder, x: Any) -> Any:
+    """The derivative of erf: 2/sqrt(pi) * exp(-x*x)."""
+    return b.multiply(b.exp(b.negative(b.square(x))), 2 / math.sqrt(math.pi))
+
+
+erf = _function(
+    "erf",
+    "y = 2/sqrt(pi) * integral of e**(-t*t) from 0 to x. +-0 are kept; erf(+-inf) is +-1.",
+    references.erf,
+    mathlib.erf,
+    lambda b, y, x: (_gaussian(b, x),),
+)
+
+erfc = _function(
+    "erfc",
+    "y = 1 - erf(x), accurate for large x. erfc(+-0) is 1, erfc(-inf) is 2, erfc(inf) is +0.0.",
+    references.erfc,
+    mathlib.erfc,
+    lambda b, y, x: (b.negative(_gaussian(b, x)),),
+)
+
+sigmoid = _function(
+    "sigmoid",
+    "y = 1 / (1 + e**-x). sigmoid(+-0) is 0.5, sigmoid(-inf) is +0.0, sigmoid(inf) is 1.",
+    references.sigmoid,
+    mathlib.sigmoid,
+    lambda b, y, x: (b.multiply(y, b.subtract(1.0, y)),),
+)
+
+
+# -- two operands --------------------------------------------------------------------------------------------------------
+
+
+def _atan2_partials(b: Builder, z: Any, y: Any, x: Any) -> tuple[Any, Any]:
+    norm = b.add(b.square(x), b.square(y))
+    return b.divide(x, norm), b.negative(b.divide(y, norm))
+
+
+atan2 = _function(
+    "atan2",
+    """z = the angle of the point (x1, x0) in [-pi, pi]: arctangent of x0 / x1 by the quadrant. Signs of zeros count,
+    as in C: atan2(+-0, -1) is +-pi, atan2(+-0, +0.0) is +-0; infinities give multiples of pi/4.""",
+    np.arctan2,
+    mathlib.atan2,
+    _atan2_partials,
+    arity=2,
+    domain=((0.3, 3.0), (0.3, 3.0)),
+)
+
+
+def _hypot_partials(b: Builder, z: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    zero = b.like(z, 0.0)
+    at_zero = b.equal(z, zero)
+    return b.select(at_zero, zero, b.divide(x, z)), b.select(at_zero, zero, b.divide(y, z))
+
+
+hypot = _function(
+    "hypot",
+    """z = sqrt(x*x + y*y) without overflow on the way. An infinite operand gives +inf, even beside NaN; hypot(0, 0)
+    is +0.0, where the derivative is 0.""",
+    np.hypot,
+    mathlib.hypot,
+    _hypot_partials,
+    arity=2,
+)
+
+
+def _power_numpy(x: Array, y: Array) -> Array:
+    if x.dtype.kind != "i":
+        return np.asarray(np.power(x, y))
+    unsigned = f"u{x.dtype.itemsize}"
+    return np.asarray(np.power(x.view(unsigned), y.view(unsigned))).view(x.dtype)
+
+
+def _power_scalar(s: Scalar, x: S, y: S) -> S:
+    dtype = s.dtype(x)
+    return mathlib.pow(s, x, y) if dtype.is_float else _power_integer(s, x, y)
+
+
+def _power_integer(s: Scalar, x: S, y: S) -> S:
+    """By squaring, over all bits of the exponent."""
+    dtype = s.dtype(x)
+    zero, one = s.const(dtype, 0), s.const(dtype, 1)
+    result, square = one, x
+    for _ in range(dtype.bits):
+        odd = s.ne(s.and_(y, one), zero)
+        result = s.select(odd, s.mul(result, square), result)
+        square, y = s.mul(square, square), s.lshr(y, 1)
+    return result
+
+
+def _power_partials(b: Builder, z: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """d/dx = y * x**(y-1), 0 for y = 0; d/dy = z * log(x), 0 for x = 0 and y >= 0, where z is constant in y > 0."""
+    zero = b.like(x, 0.0)
+    by_x = b.select(b.equal(y, zero), zero, b.multiply(y, b.power(x, b.subtract(y, 1.0))))
+    at_zero = b.bitwise_and(b.equal(x, zero), b.greater_equal(y, zero))
+    by_y = b.select(at_zero, zero, b.multiply(z, b.log(b.select(at_zero, b.like(x, 1.0), x))))
+    return by_x, by_y
+
+
+power = register(
+    Elementwise(
+        name="power",
+        doc="""z = x**y. Floats: IEEE pow; x**0 and 1**y are 1 also for NaN, (+-0)**negative is infinite, negative x
+        to a y that is not an integer gives NaN. Integers: wraps; a negative exponent is read as unsigned (callers
+        refuse it, as NumPy does); 0**0 is 1. Derivative by x at y = 0 and by y at x = 0, y >= 0: 0.""",
+        arity=2,
+        types=same_number,
+        numpy=_power_numpy,
+        scalar=_power_scalar,
+        partials=_power_partials,
+        exact=False,
+        heavy=True,
+        domain=((0.3, 2.0), (-2.0, 2.0)),
+    )
+)

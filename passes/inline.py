@@ -1,0 +1,41 @@
+"""Inlining of composites. Layer 4, passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from graphc.ir.graph import Graph, Node, Value, make, rebuild
+from graphc.ir.op import Composite, Control
+from graphc.passes.base import Journal, Rewriter, map_held
+
+__all__ = ["InlineComposites"]
+
+
+@dataclass(frozen=True)
+class InlineComposites(Rewriter):
+    """`composite(x, y; body) --> body(x, y)`, except for the labels in `keep`; composites inside composites too.
+
+    The nodes of a body get the locations of the composite: the user's line, not the library's.
+    """
+
+    name: ClassVar[str] = "inline-composites"
+    keep: tuple[str, ...] = ()
+
+    def apply(self, graph: Graph, journal: Journal) -> Graph:
+        def visit(node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
+            attrs = node.attrs
+            if isinstance(node.op, (Control, Composite)):
+                attrs = map_held(node, lambda held: self.apply(held, journal))
+            inlined = isinstance(node.op, Composite) and attrs["label"] not in self.keep
+            if inlined and journal.permit(f"inline {attrs['label']}"):
+                return _inlined(attrs["body"], operands)
+            return make(node.op, operands, **attrs).results
+
+        return rebuild(graph, visit)
+
+
+def _inlined(body: Graph, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+    """The body's outputs as values over `operands`."""
+    return rebuild(body, lambda node, inner: make(node.op, inner, **node.attrs).results, input_values=operands).outputs

@@ -1,0 +1,406 @@
+"""Every op of the registry: documented, sampled, typed as NumPy types, lowered as NumPy computes, differentiated rightly."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import Sample, samples, smooth_samples
+
+import graphc.ops
+from graphc import dtypes
+from graphc.dtypes import float32, float64, int64
+from graphc.errors import GraphcError
+from graphc.interp import NumpyBuilder, evaluate, vjp
+from graphc.ir import registry
+from graphc.ir.graph import Graph, input_value, make
+from graphc.ir.op import Elementwise, GraphBuilder, Movement, Op, Random, Reduction, Special, materialize
+from graphc.ir.types import TOKEN, TensorType
+from graphc.ops import mathlib, mathtrig
+from graphc.ops.numpy_scalar import NumpyScalar
+
+Array = np.ndarray[Any, Any]
+OPS = list(registry.all_ops())
+BY_NAME = {op.name: op for op in OPS}
+S = NumpyScalar()
+
+
+def each(ops: Sequence[Op]) -> Any:
+    return pytest.mark.parametrize("op", ops, ids=lambda op: op.name)
+
+
+def of_kind(kind: type[Op]) -> Any:
+    found = [op for op in OPS if isinstance(op, kind)]
+    assert found
+    return each(found)
+
+
+def same_bits(found: Array, expected: Array, *, zeros_equal: bool = False) -> bool:
+    """Equal bit for bit, NaN payloads and signs apart."""
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        return False
+    if found.dtype.kind != "f":
+        return bool(np.array_equal(found, expected))
+    nan = np.isnan(found) & np.isnan(expected)
+    signs = True if zeros_equal else np.signbit(found) == np.signbit(expected)
+    return bool(np.all(nan | ((found == expected) & signs)))
+
+
+# -- declarations -----------------------------------------------------------------------------------------------------
+
+
+@each(OPS)
+def test_documented(op: Op) -> None:
+    assert len(op.doc) > 30
+    assert op.doc.rstrip().endswith(".")
+
+
+@each(OPS)
+def test_declared_under_its_name(op: Op) -> None:
+    modules = [getattr(graphc.ops, name) for name in graphc.ops.__all__]
+    names = {op.name, op.name + "_"}
+    assert [vars(m)[name] for m in modules for name in m.__all__ if name in names] == [op]
+
+
+@each(OPS)
+def test_has_samples(op: Op) -> None:
+    found = samples(op)
+    assert found
+    if op.kind not in ("control", "fused", "composite") and op.name != "input":
+        shapes = [t.shape for s in found for t in op.infer(s.types, s.attrs) if isinstance(t, TensorType)]
+        assert any(0 in shape for shape in shapes)
+
+
+@each(OPS)
+def test_refuses_wrong_operands(op: Op) -> None:
+    sample = samples(op)[-1]
+    wrong_attributes = {**sample.attrs, "nonsense": 1}
+    with pytest.raises(GraphcError, match=op.name):
+        op.infer(sample.types, wrong_attributes)
+    if not sample.operands:
+        return
+    for types in ((TOKEN,) * (len(sample.types) + 1), sample.types[:-1] + (TOKEN,) * 2):
+        with pytest.raises(GraphcError, match=op.name):
+            op.infer(types, sample.attrs)
+
+
+@of_kind(Elementwise)
+def test_refuses_unequal_shapes_and_dtypes(op: Elementwise) -> None:
+    sample = next(s for s in samples(op) if s.operands[0].shape == (5,))
+    types = sample.types
+    if op.arity == 1:
+        return
+    last = types[-1]
+    assert isinstance(last, TensorType)
+    with pytest.raises(GraphcError, match=r"equal shapes[\s\S]*operand 1"):
+        op.infer((*types[:-1], TensorType(last.dtype, (6,))), sample.attrs)
+    for dtype in dtypes.ALL:
+        if dtype is not last.dtype:
+            with pytest.raises(GraphcError, match=op.name):
+                op.infer((*types[:-1], TensorType(dtype, last.shape)), sample.attrs)
+
+
+# -- types ------------------------------------------------------------------------------------------------------------
+
+
+@each([op for op in OPS if op.name != "input"])
+def test_inference_agrees_with_numpy(op: Op) -> None:
+    for sample in samples(op):
+        expected = op.infer(sample.types, sample.attrs)
+        with np.errstate(all="ignore"):
+            raw = _raw(op, sample)
+        results = op.evaluate(sample.operands, sample.attrs)
+        assert len(results) == len(expected)
+        for type_, result in zip(expected, results, strict=True):
+            if isinstance(type_, TensorType):
+                assert TensorType(dtypes.from_numpy(result.dtype), result.shape) == type_, sample
+                assert raw is None or np.asarray(raw).dtype == type_.dtype.numpy, sample
+
+
+def _raw(op: Op, sample: Sample) -> Any:
+    """What the NumPy function itself gives, before `evaluate` fixes its dtype."""
+    if isinstance(op, Elementwise):
+        return op.numpy(*sample.operands, **sample.attrs)
+    return op.numpy(sample.operands[0], sample.attrs["axes"]) if isinstance(op, Reduction) else None
+
+
+@each([op for op in OPS if op.name not in ("input", "debug_print", "create_token", "host_call")])
+def test_evaluation_in_a_graph(op: Op) -> None:
+    """A node of the op evaluates to what the op does; operands are left alone."""
+    for sample in samples(op)[:: max(1, len(samples(op)) // 12)]:
+        before = [x.copy() for x in sample.operands]
+        inputs = [input_value(k, t) for k, t in enumerate(sample.types)]
+        node = make(op, inputs, **sample.attrs)
+        found = evaluate(Graph(sample.types, node.results), sample.operands)
+        for y, expected in zip(found, op.evaluate(sample.operands, sample.attrs), strict=True):
+            assert same_bits(y, np.asarray(expected)), sample
+            assert all(not np.shares_memory(y, x) for x in sample.operands)
+        assert all(same_bits(x, y) for x, y in zip(sample.operands, before, strict=True))
+
+
+# -- scalar rules -----------------------------------------------------------------------------------------------------
+
+#: NumPy's own error in float64 where the reference is no more exact than it, in ulp.
+_REFERENCE_ULP = {"erf": 3.0, "erfc": 6.0, "power": 1.0}
+#: Where NumPy does not say which zero it gives.
+_ANY_ZERO = {"maximum", "minimum"}
+
+
+@of_kind(Elementwise)
+def test_scalar_rule(op: Elementwise) -> None:
+    for sample in samples(op):
+        with np.errstate(all="ignore"):
+            found = np.broadcast_to(op.scalar(S, *sample.operands, **sample.attrs), sample.operands[0].shape)
+        (expected,) = op.evaluate(sample.operands, sample.attrs)
+        if op.exact or expected.dtype.kind != "f":
+            assert same_bits(found, expected, zeros_equal=op.name in _ANY_ZERO), _differences(sample, found, expected)
+        else:
+            _assert_within_bound(op, sample, found, expected)
+
+
+def _assert_within_bound(op: Elementwise, sample: Sample, found: Array, expected: Array) -> None:
+    dtype = dtypes.from_numpy(expected.dtype)
+    bound = mathlib.BOUNDS[{"power": "pow"}.get(op.name, op.name), dtype.name]
+    if dtype is float32:
+        with np.errstate(all="ignore"):
+            exact = op.numpy(*(x.astype(np.float64) for x in sample.operands))
+            expected = exact.astype(np.float32)
+        slack = 0.01
+    else:
+        exact = expected
+        slack = _REFERENCE_ULP.get(op.name, 3.0)
+    assert found.dtype == expected.dtype
+    if op.name in ("sin", "cos", "tan") and dtype is float64:
+        # The math library's documented limit.
+        beyond = np.abs(sample.operands[0]) >= mathtrig.TRIG_LIMIT
+        exact, expected = (np.where(beyond, np.nan, y) for y in (exact, expected))
+    special = ~np.isfinite(expected) | (expected == 0)
+    limit = np.abs(np.nan_to_num(exact)) >= np.finfo(expected.dtype).max
+    with np.errstate(all="ignore"):
+        error = np.abs(found.astype(np.float64) - exact) / np.spacing(np.abs(expected)).astype(np.float64)
+    same = np.array([same_bits(f, e) for f, e in zip(found.ravel(), expected.ravel(), strict=True)], bool)
+    close = (error <= bound + slack) | (limit & ~np.isnan(exact) & (np.abs(found) >= np.finfo(found.dtype).max))
+    fine = same.reshape(expected.shape) | (~(special & ~limit) & close) | ((expected == 0) & (error <= bound + slack))
+    assert fine.all(), _differences(sample, found, expected, ~fine)
+
+
+def _differences(sample: Sample, found: Array, expected: Array, where: Array | None = None) -> str:
+    if where is None:
+        where = (
+            ~((found == expected) & (np.signbit(found) == np.signbit(expected)))
+            if found.dtype.kind == "f"
+            else found != expected
+        )
+        where = where & ~(np.isnan(found) & np.isnan(expected))
+    rows = [
+        f"{[x[k] for x in sample.operands]}: {found[k]!r}, expected {expected[k]!r}"
+        for k in zip(*np.nonzero(where), strict=True)
+    ]
+    return f"{sample}\n" + "\n".join(rows[:10])
+
+
+@each([op for op in OPS if isinstance(op, Special) and op.scalar is not None])
+def test_scalar_rule_of_leaves(op: Special) -> None:
+    for sample in samples(op):
+        (expected,) = op.evaluate(sample.operands, sample.attrs)
+        index = tuple(np.asarray(i, np.int64) for i in np.indices(expected.shape))
+        assert op.scalar is not None
+        assert same_bits(np.asarray(op.scalar(S, index, **sample.attrs)), np.asarray(expected))
+
+
+@of_kind(Random)
+def test_scalar_rule_of_random_bits(op: Random) -> None:
+    for sample in samples(op):
+        (expected,) = op.evaluate(sample.operands, sample.attrs)
+        counter = np.arange(expected.size, dtype=np.int64).reshape(expected.shape)
+        words = [np.asarray(word) for word in sample.operands[0]]
+        found = np.broadcast_to(op.scalar(S, counter, *words, **sample.attrs), expected.shape)
+        assert same_bits(found, expected), sample
+
+
+# -- movement and reduction -------------------------------------------------------------------------------------------
+
+
+@of_kind(Movement)
+def test_index_map(op: Movement) -> None:
+    if op.view:
+        assert op.sources is None
+        for sample in samples(op):
+            (y,) = op.evaluate(sample.operands, sample.attrs)
+            assert np.array_equal(y.ravel(), sample.operands[0].ravel())
+        return
+    for sample in samples(op):
+        (expected,) = op.evaluate(sample.operands, sample.attrs)
+        shapes = [x.shape for x in sample.operands]
+        for index in np.ndindex(expected.shape):
+            assert _element(op, sample, index, shapes) == expected[index], (sample, index)
+
+
+def _element(op: Movement, sample: Sample, index: tuple[int, ...], shapes: Any) -> Any:
+    assert op.sources is not None
+    found = op.sources(index, *shapes, **sample.attrs)
+    assert not found[-1].guards
+    for source in found:
+        if all(0 <= guard.index < guard.extent for guard in source.guards):
+            operand = sample.operands[source.operand]
+            assert all(0 <= i < n for i, n in zip(source.index, operand.shape, strict=True))
+            return operand[source.index]
+    raise AssertionError("no source")
+
+
+@of_kind(Reduction)
+def test_combine_and_identity(op: Reduction) -> None:
+    for sample in samples(op):
+        (x,) = sample.operands
+        (expected,) = op.evaluate(sample.operands, sample.attrs)
+        axes = sample.attrs["axes"]
+        kept = tuple(k for k in range(x.ndim) if k not in axes)
+        rows = x.transpose(*kept, *axes).reshape(*expected.shape, int(np.prod([x.shape[a] for a in axes])))
+        found = _fold_position(op, rows) if op.arg else _fold(op, rows)
+        if op.exact or x.dtype.kind != "f":
+            assert same_bits(found, expected, zeros_equal=True), (sample, found, expected)
+        else:
+            scale = np.sum(np.abs(rows), axis=-1) if op.name == "sum" else np.abs(expected)
+            tolerance = rows.shape[-1] * np.finfo(x.dtype).eps * scale
+            with np.errstate(invalid="ignore"):
+                close = np.abs(found - expected) <= tolerance
+            close |= (found == expected) | (np.isnan(found) & np.isnan(expected))
+            assert close.all(), (sample, found, expected)
+
+
+def _fold(op: Reduction, rows: Array) -> Array:
+    """Two lanes, as a vector would: each begins with the identity."""
+    dtype = dtypes.from_numpy(rows.dtype)
+    start = np.broadcast_to(S.const(dtype, op.identity(dtype)), rows.shape[:-1])
+    lanes = [start, start]
+    with np.errstate(all="ignore"):
+        for k in range(rows.shape[-1]):
+            lanes[k % 2] = op.combine(S, lanes[k % 2], rows[..., k])
+        return np.asarray(op.combine(S, *lanes))
+
+
+def _fold_position(op: Reduction, rows: Array) -> Array:
+    dtype = dtypes.from_numpy(rows.dtype)
+    best = np.broadcast_to(S.const(dtype, op.identity(dtype)), rows.shape[:-1])
+    position = np.zeros(rows.shape[:-1], np.int64)
+    for k in range(rows.shape[-1]):
+        wins = op.combine(S, rows[..., k], best)
+        best, position = np.where(wins, rows[..., k], best), np.where(wins, k, position)
+    return position
+
+
+def test_identities_are_neutral() -> None:
+    """combine(identity, x) is x, bit for bit; that of a sum is -0.0, since +0.0 would turn -0.0 into +0.0."""
+    for op, dtype in itertools.product((op for op in OPS if isinstance(op, Reduction) and not op.arg), dtypes.ALL):
+        sample = next(
+            (s for s in samples(op) if s.operands[0].dtype == dtype.numpy and s.operands[0].shape == (67,)), None
+        )
+        if sample is None:
+            continue
+        x = np.append(sample.operands[0], np.negative(np.zeros(1)).astype(dtype.numpy))
+        assert same_bits(op.combine(S, S.const(dtype, op.identity(dtype)), x), x), (op.name, dtype)
+
+
+# -- derivatives ------------------------------------------------------------------------------------------------------
+
+#: Float operands and float results, but no derivative rule, and why.
+_NO_DERIVATIVE = {
+    "cond": "control flow has no rule yet",
+    "while_loop": "control flow has no rule yet",
+    "fused": "made after differentiation",
+    "composite": "its decomposition is differentiated",
+    "host_call": "opaque",
+    "debug_print": "gives no values",
+}
+_DIFFERENTIABLE = [op for op in OPS if op.name not in _NO_DERIVATIVE and smooth_samples(op)]
+
+
+def test_every_op_of_floats_is_differentiated() -> None:
+    floats = {
+        op.name
+        for op in OPS
+        for s in samples(op)
+        if any(x is not None and x.dtype == np.float64 for x in s.operands)
+        and any(isinstance(t, TensorType) and t.dtype is float64 for t in op.infer(s.types, s.attrs))
+    }
+    assert floats - set(_NO_DERIVATIVE) <= {op.name for op in _DIFFERENTIABLE}
+
+
+@each(_DIFFERENTIABLE)
+def test_vjp_against_finite_differences(op: Op) -> None:
+    rng = np.random.default_rng(1)
+    for sample in smooth_samples(op):
+        results = op.evaluate(sample.operands, sample.attrs)
+        if results[0].dtype != np.float64:
+            continue
+        ct = rng.normal(size=results[0].shape)
+        cotangents = vjp(op, sample.operands, results, [ct], sample.attrs)
+        assert len(cotangents) == len(sample.operands)
+        for k, (x, found) in enumerate(zip(sample.operands, cotangents, strict=True)):
+            if x.dtype != np.float64:
+                assert found is None, sample
+                continue
+            found = np.zeros_like(x) if found is None else found
+            assert found.shape == x.shape and found.dtype == x.dtype, sample
+            expected = _directional(op, sample, k, ct, rng)
+            for direction, slope in expected:
+                assert np.isclose(np.sum(found * direction), slope, rtol=2e-5, atol=2e-7), (sample, k)
+
+
+def _directional(op: Op, sample: Sample, k: int, ct: Array, rng: Any) -> list[tuple[Array, float]]:
+    """Derivatives of sum(ct * y) along three random directions and along single elements, by central differences."""
+    x = sample.operands[k]
+    if x.size == 0:
+        return []
+    directions = [rng.normal(size=x.shape) for _ in range(3)]
+    for flat in range(0, x.size, max(1, x.size // 8)):
+        unit = np.zeros(x.size)
+        unit[flat] = 1
+        directions.append(unit.reshape(x.shape))
+    step = 1e-6
+    slopes = []
+    for direction in directions:
+        up, down = (
+            op.evaluate((*sample.operands[:k], np.asarray(x + h * direction), *sample.operands[k + 1 :]), sample.attrs)[
+                0
+            ]
+            for h in (step, -step)
+        )
+        slopes.append(float(np.sum(ct * ((up - down) / (2 * step)))))
+    return list(zip(directions, slopes, strict=True))
+
+
+@each(_DIFFERENTIABLE)
+def test_vjp_in_graphs_and_on_arrays_agree(op: Op) -> None:
+    """The rule builds a well-typed graph, which gives the arrays that the rule gives when it runs on arrays."""
+    chosen = smooth_samples(op)
+    for sample in chosen[:: max(1, len(chosen) // 10)]:
+        results = op.evaluate(sample.operands, sample.attrs)
+        if results[0].dtype != np.float64:
+            continue
+        ct = np.random.default_rng(2).normal(size=results[0].shape)
+        types = (*sample.types, TensorType(float64, results[0].shape))
+        values = [input_value(i, t) for i, t in enumerate(types)]
+        node = make(op, values[:-1], **sample.attrs)
+        b = GraphBuilder()
+        graph_cts = [
+            materialize(b, c) for c in op.differentiate(b, values[:-1], node.results, [values[-1]], sample.attrs)
+        ]
+        array_cts = vjp(op, sample.operands, results, [ct], sample.attrs)
+        for graph_ct, array_ct in zip(graph_cts, array_cts, strict=True):
+            assert (graph_ct is None) == (array_ct is None)
+            if graph_ct is not None:
+                (found,) = evaluate(Graph(types, (graph_ct,)), (*sample.operands, ct))
+                assert same_bits(found, np.asarray(array_ct)), sample
+
+
+def test_builders_lift_literals() -> None:
+    b = NumpyBuilder()
+    x = np.array([1.0, 2.0], np.float32)
+    assert same_bits(b.add(x, 1.0), np.array([2, 3], np.float32))
+    assert same_bits(b.select(x > 1, x, 0.0), np.array([0, 2], np.float32))
+    assert b.convert(x, dtype=int64).dtype == np.int64
+    assert b.sum(x, axes=(0,)).shape == ()

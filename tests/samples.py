@@ -1,0 +1,465 @@
+"""Sample operands and attributes for every op: what the tests of the registry and of compiled code run over.
+
+`samples(op)` covers dtypes, ranks 0 to 3, empty and odd sizes, and special values; `smooth_samples(op)` are float64
+operands where the op is differentiable. A sampler is found by the op's name or, failing that, by its kind; an op
+without one is an error, so that no op goes untested. Everything is seeded by the op's name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc import dtypes
+from graphc.dtypes import DType, bool_, float32, float64, int32, int64, uint32, uint64
+from graphc.errors import DTypeError
+from graphc.ir.graph import Graph, Literal, input_value
+from graphc.ir.op import Elementwise, GraphBuilder, Op, Reduction
+from graphc.ir.types import TOKEN, TensorType, Type
+
+__all__ = ["SPECIAL", "Sample", "samples", "smooth_samples", "special_values"]
+
+Array = np.ndarray[Any, Any]
+Attrs = dict[str, Any]
+Rng = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Operands (None for a token) and attributes of one application. `special` marks special values, on which results may
+    overflow; others are of moderate size."""
+
+    operands: tuple[Any, ...]
+    attrs: Attrs = field(default_factory=dict)
+    special: bool = False
+
+    @property
+    def types(self) -> tuple[Type, ...]:
+        return tuple(
+            TOKEN if x is None else TensorType(dtypes.from_numpy(x.dtype), tuple(x.shape)) for x in self.operands
+        )
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.types))}) {self.attrs}"
+
+
+def samples(op: Op) -> list[Sample]:
+    """Samples of an op, the same in every run."""
+    return list(_sampler(op)(op, _rng(op)))
+
+
+def smooth_samples(op: Op) -> list[Sample]:
+    """float64 samples at points where the op has a derivative; empty for ops without float operands and results."""
+    if isinstance(op, Elementwise):
+        return list(_smooth_elementwise(op, _rng(op)))
+    return [s for s in samples(op) if not s.special and any(_is_float64(x) for x in s.operands)]
+
+
+def _rng(op: Op) -> Rng:
+    return np.random.default_rng(zlib.crc32(op.name.encode()))
+
+
+def _is_float64(x: Any) -> bool:
+    return x is not None and x.dtype == np.float64
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (5,), (67,), (2, 3), (3, 0), (4, 1, 5))
+
+_FLOATS = (
+    0.0,
+    0.3,
+    0.5,
+    0.75,
+    1.0,
+    1.5,
+    2.0,
+    2.5,
+    3.0,
+    7.25,
+    10.3,
+    89.0,
+    710.0,
+    1e4,
+    2.0**23 + 1,
+    2.0**31,
+    2.0**32,
+    2.0**53,
+)
+_FLOATS += (2.0**63, 2.0**64, np.inf)
+_INTEGERS = (0, 1, 2, 3, 5, 7, 31, 32, 63, 64, 1000, 46341, 2**31 - 1)
+
+
+def special_values(dtype: DType) -> Array:
+    """Zeros, subnormals, extremes, infinities, NaN; halves; MIN, MAX and neighbours."""
+    if dtype.is_bool:
+        return np.array([False, True])
+    if dtype.is_float:
+        info = np.finfo(dtype.numpy)
+        sizes = [*_FLOATS, info.smallest_subnormal, info.tiny, info.eps, info.max]
+        return np.array([*sizes, *(-x for x in sizes), np.nan], dtype.numpy)
+    limits = np.iinfo(dtype.numpy)
+    signed = [*_INTEGERS, *(-x for x in _INTEGERS)] if limits.min < 0 else _INTEGERS
+    return np.array([*signed, limits.min, limits.min + 1, limits.max - 1, limits.max], dtype.numpy)
+
+
+SPECIAL = {dtype: special_values(dtype) for dtype in dtypes.ALL}
+
+
+def draw(rng: Rng, dtype: DType, shape: tuple[int, ...], bounds: tuple[float, float] = (-3.0, 3.0)) -> Array:
+    """Random values of moderate size."""
+    if dtype.is_bool:
+        return rng.integers(0, 2, shape).astype(np.bool_)
+    if dtype.is_integer:
+        return np.asarray(rng.integers(-9 if dtype.is_signed else 0, 10, shape)).astype(dtype.numpy)
+    return np.asarray(rng.uniform(*bounds, shape)).astype(dtype.numpy)
+
+
+# -- elementwise ------------------------------------------------------------------------------------------------------
+
+
+def _attribute_choices(op: Op) -> list[Attrs]:
+    return [{"dtype": d} for d in dtypes.ALL] if op.name == "convert" else [{}]
+
+
+def _accepted(op: Elementwise, attrs: Attrs) -> Iterator[tuple[DType, ...]]:
+    for combination in itertools.product(dtypes.ALL, repeat=op.arity):
+        try:
+            op.types(*combination, **attrs)
+        except DTypeError:
+            continue
+        yield combination
+
+
+def _elementwise(op: Op, rng: Rng) -> Iterator[Sample]:
+    assert isinstance(op, Elementwise)
+    for attrs in _attribute_choices(op):
+        for combination in _accepted(op, attrs):
+            yield Sample(_crossed([SPECIAL[d] for d in combination]), attrs, special=True)
+            for shape in SHAPES:
+                yield Sample(tuple(draw(rng, d, shape) for d in combination), attrs)
+
+
+def _crossed(columns: Sequence[Array]) -> tuple[Array, ...]:
+    """All combinations of special values, as flat operands; the second and third of three run in step."""
+    if len(columns) == 3:
+        first, second = np.meshgrid(columns[0], np.arange(columns[1].size), indexing="ij")
+        return first.ravel(), columns[1][second.ravel()], columns[2][::-1][second.ravel()]
+    return tuple(grid.ravel() for grid in np.meshgrid(*columns, indexing="ij"))
+
+
+def _smooth_elementwise(op: Elementwise, rng: Rng) -> Iterator[Sample]:
+    for attrs in _attribute_choices(op):
+        for combination in _accepted(op, attrs):
+            result = op.types(*combination, **attrs)
+            if result is not float64 or not any(d is float64 for d in combination):
+                continue
+            bounds = op.domain or ((-3.0, 3.0),) * op.arity
+            yield Sample(tuple(draw(rng, d, (40,), b) for d, b in zip(combination, bounds, strict=True)), attrs)
+
+
+# -- movement ---------------------------------------------------------------------------------------------------------
+
+MOVED = (float32, float64, int32, int64, uint32, uint64, bool_)
+
+
+def _filled(dtype: DType, shape: tuple[int, ...], start: int = 0) -> Array:
+    """Distinct values in order, so that a wrong index shows."""
+    values = np.arange(start, start + int(np.prod(shape))).reshape(shape)
+    return (values % 3 == 0) if dtype.is_bool else (values * 1.25 - 3 if dtype.is_float else values).astype(dtype.numpy)
+
+
+def _movement(cases: Sequence[tuple[tuple[tuple[int, ...], ...], Attrs]]) -> Callable[[Op, Rng], Iterator[Sample]]:
+    def sampler(op: Op, rng: Rng) -> Iterator[Sample]:
+        for (shapes, attrs), dtype in itertools.product(cases, MOVED):
+            yield Sample(tuple(_filled(dtype, shape, 100 * k) for k, shape in enumerate(shapes)), attrs)
+
+    return sampler
+
+
+def _slices(*cases: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]) -> Any:
+    return _movement([((shape,), {"start": start, "size": size, "step": step}) for shape, start, size, step in cases])
+
+
+def _pads(*cases: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]) -> Any:
+    return _movement([((shape, ()), {"low": low, "high": high}) for shape, low, high in cases])
+
+
+_BROADCASTS = (((), ()), ((), (4,)), ((1,), (5,)), ((3,), (2, 3)), ((2, 1), (2, 4)), ((1, 3, 1), (2, 4, 3, 5)))
+_BROADCASTS += (((1,), (0,)), ((0,), (3, 0)), ((3, 1), (3, 1)))  # type: ignore[assignment]
+_RESHAPES = (
+    ((6,), (2, 3)),
+    ((2, 3, 4), (4, 6)),
+    ((1, 1), ()),
+    ((), (1,)),
+    ((0, 3), (0,)),
+    ((2, 0), (0, 5)),
+    ((4, 3), (4, 3)),
+)
+_PERMS = ((), (0,), (1, 0), (0, 1), (2, 0, 1), (1, 2, 0), (2, 1, 0), (0, 3, 1, 2))
+_TRANSPOSES = [(((2, 3, 4, 5)[: len(p)],), {"perm": p}) for p in _PERMS] + [(((3, 0),), {"perm": (1, 0)})]
+_CONCATENATES = [
+    (((3,), (2,)), {"axis": 0}),
+    (((2, 3), (2, 1), (2, 4)), {"axis": 1}),
+    (((2, 3), (1, 3)), {"axis": 0}),
+    (((0,), (4,), (0,)), {"axis": 0}),
+    (((2, 2, 3),), {"axis": 2}),
+    (((0, 3), (0, 2)), {"axis": 1}),
+]
+
+# -- reduction --------------------------------------------------------------------------------------------------------
+
+REDUCED: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    *(
+        ((), ()),
+        ((1,), (0,)),
+        ((5,), (0,)),
+        ((67,), (0,)),
+        ((200,), (0,)),
+        ((3, 4), (0,)),
+        ((3, 4), (1,)),
+        ((3, 4), (0, 1)),
+    ),
+    *(
+        ((3, 4), ()),
+        ((2, 3, 5), (1,)),
+        ((2, 3, 5), (0, 2)),
+        ((0,), (0,)),
+        ((3, 0), (1,)),
+        ((0, 3), (1,)),
+        ((2, 1, 3), (1,)),
+    ),
+)
+
+
+def _reduction(op: Op, rng: Rng) -> Iterator[Sample]:
+    assert isinstance(op, Reduction)
+    for dtype, (shape, axes) in itertools.product(dtypes.ALL, REDUCED):
+        try:
+            op.types(dtype)
+        except DTypeError:
+            continue
+        if (op.arg and len(axes) != 1) or (not op.empty and any(shape[a] == 0 for a in axes)):
+            continue
+        yield Sample((draw(rng, dtype, shape),), {"axes": axes})
+        if dtype.is_float and shape == (5,):
+            for values in (
+                (-0.0, 0.0, -0.0, 0.0, -0.0),
+                (1, np.nan, 3, np.nan, 5),
+                (-np.inf,) * 5,
+                (np.inf, 1, 2, np.inf, 0),
+            ):
+                yield Sample((np.array(values, dtype.numpy),), {"axes": axes}, special=True)
+
+
+# -- contraction ------------------------------------------------------------------------------------------------------
+
+
+def _numbers(batch: Any, contract: Any) -> Attrs:
+    (lhs_batch, rhs_batch), (lhs_contract, rhs_contract) = batch, contract
+    return {
+        "lhs_batch": lhs_batch,
+        "rhs_batch": rhs_batch,
+        "lhs_contract": lhs_contract,
+        "rhs_contract": rhs_contract,
+    }
+
+
+_NONE: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+DOTS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
+    ((3, 4), (4, 5), _numbers(_NONE, ((1,), (0,)))),
+    ((4, 3), (4, 5), _numbers(_NONE, ((0,), (0,)))),
+    ((3, 4), (5, 4), _numbers(_NONE, ((1,), (1,)))),
+    ((4, 3), (5, 4), _numbers(_NONE, ((0,), (1,)))),
+    ((7,), (7,), _numbers(_NONE, ((0,), (0,)))),
+    ((3, 4), (4,), _numbers(_NONE, ((1,), (0,)))),
+    ((4,), (4, 3), _numbers(_NONE, ((0,), (0,)))),
+    ((3,), (2,), _numbers(_NONE, _NONE)),
+    ((), (2, 3), _numbers(_NONE, _NONE)),
+    ((2, 3, 4), (2, 4, 5), _numbers(((0,), (0,)), ((2,), (1,)))),
+    ((3, 2, 4), (4, 5, 2), _numbers(((1,), (2,)), ((2,), (0,)))),
+    ((2, 3, 4, 5), (5, 2, 3, 6), _numbers(((0, 1), (1, 2)), ((3,), (0,)))),
+    ((2, 3, 4), (4, 5, 3), _numbers(_NONE, ((1, 2), (2, 0)))),
+    ((2, 5), (5, 2), _numbers(((0,), (1,)), ((1,), (0,)))),
+    ((0, 4), (4, 5), _numbers(_NONE, ((1,), (0,)))),
+    ((3, 0), (0, 5), _numbers(_NONE, ((1,), (0,)))),
+    ((1, 1), (1, 1), _numbers(_NONE, ((1,), (0,)))),
+    ((17, 33), (33, 19), _numbers(_NONE, ((1,), (0,)))),
+)
+
+
+def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, (x, y, attrs) in itertools.product((float32, float64, int32, int64), DOTS):
+        yield Sample((draw(rng, dtype, x), draw(rng, dtype, y)), attrs)
+
+
+# -- indexing ---------------------------------------------------------------------------------------------------------
+
+TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
+    *(((5,), (3,), 0), ((5,), (), 0), ((4, 3), (6,), 0), ((4, 3), (2, 2), 1), ((2, 4, 3), (5,), 1), ((4,), (0,), 0)),
+    *(((0, 3), (2,), 1), ((3, 1), (4,), 1), ((0,), (0,), 0)),
+)
+
+
+def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DType) -> Array:
+    least, most = {"raise": (-size, size), "wrap": (-3 * size, 3 * size), "clip": (-3 * size, 3 * size)}[mode]
+    least = max(least, 0) if not dtype.is_signed else least
+    found = rng.integers(least, most, shape) if most > least else np.zeros(shape)
+    return np.asarray(found).astype(dtype.numpy)
+
+
+def _indexing(op: Op, rng: Rng) -> Iterator[Sample]:
+    for (shape, index_shape, axis), mode in itertools.product(TAKES, ("raise", "wrap", "clip")):
+        for dtype, index_dtype in ((float32, int64), (float64, int64), (int32, int32), (int64, uint32), (bool_, int64)):
+            if op.name == "scatter_add" and dtype is bool_:
+                continue
+            operands = [draw(rng, dtype, shape), _indices(rng, shape[axis], index_shape, mode, index_dtype)]
+            if op.name == "scatter_add":
+                operands.append(draw(rng, dtype, (*shape[:axis], *index_shape, *shape[axis + 1 :])))
+            yield Sample(tuple(operands), {"axis": axis, "mode": mode})
+
+
+# -- random, special, control, held -----------------------------------------------------------------------------------
+
+
+def _random_bits(op: Op, rng: Rng) -> Iterator[Sample]:
+    for words, shape, dtype in itertools.product((2, 4), SHAPES, (uint32, uint64)):
+        key = rng.integers(0, 2**32, words, dtype=np.uint32)
+        yield Sample((key,), {"shape": shape, "dtype": dtype})
+
+
+def _input(op: Op, rng: Rng) -> Iterator[Sample]:
+    yield Sample((), {"index": 0, "type": TensorType(float32, (2, 3))})
+
+
+def _constant(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, shape in itertools.product(dtypes.ALL, SHAPES):
+        yield Sample((), {"value": Literal(draw(rng, dtype, shape))})
+
+
+def _iota(op: Op, rng: Rng) -> Iterator[Sample]:
+    for shape, dtype in itertools.product(SHAPES, (float32, float64, int32, int64, uint32, uint64)):
+        for axis in range(len(shape)):
+            yield Sample((), {"shape": shape, "axis": axis, "dtype": dtype})
+
+
+def _barrier(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, shape in itertools.product(dtypes.ALL, SHAPES):
+        yield Sample((draw(rng, dtype, shape),), {"instance": 3})
+
+
+def _softmax_graph(shape: tuple[int, ...], dtype: DType) -> Graph:
+    b = GraphBuilder()
+    x = input_value(0, TensorType(dtype, shape))
+    e = b.exp(b.subtract(x, _row(b, b.max(x, axes=(1,)), shape)))
+    return Graph((x.type,), (b.divide(e, _row(b, b.sum(e, axes=(1,)), shape)),), "softmax")
+
+
+def _row(b: GraphBuilder, x: Any, shape: tuple[int, ...]) -> Any:
+    return b.broadcast(b.reshape(x, shape=(shape[0], 1)), shape=shape)
+
+
+def _held(op: Op, rng: Rng) -> Iterator[Sample]:
+    label = {"schedule": "loop"} if op.name == "fused" else {"label": "softmax"}
+    for shape, dtype in itertools.product(((3, 5), (0, 4), (1, 1)), (float32, float64)):
+        yield Sample((draw(rng, dtype, shape),), {"body": _softmax_graph(shape, dtype), **label})
+
+
+def _cond(op: Op, rng: Rng) -> Iterator[Sample]:
+    b = GraphBuilder()
+    for shape, predicate in itertools.product(((), (0,), (2, 3)), (False, True)):
+        x = input_value(0, TensorType(float64, shape))
+        then, else_ = Graph((x.type,), (b.exp(x), x), "then"), Graph((x.type,), (b.negative(x), b.add(x, 1.0)), "else")
+        yield Sample((np.asarray(predicate), draw(rng, float64, shape)), {"then": then, "else_": else_})
+
+
+def _while_loop(op: Op, rng: Rng) -> Iterator[Sample]:
+    """Doubles x while the counter is below 4: four times, or never."""
+    b = GraphBuilder()
+    for shape, start in itertools.product(((), (0,), (2, 3)), (0, 4)):
+        types = (TensorType(int64, ()), TensorType(float64, shape))
+        i, x = (input_value(k, t) for k, t in enumerate(types))
+        cond = Graph(types, (b.less(i, 4),), "cond")
+        body = Graph(types, (b.add(i, 1), b.add(x, x)), "body")
+        yield Sample((np.asarray(start, np.int64), draw(rng, float64, shape)), {"cond": cond, "body": body})
+
+
+def _debug_print(op: Op, rng: Rng) -> Iterator[Sample]:
+    yield Sample((None, draw(rng, float32, (2, 3))), {"label": "x = "})
+
+
+def host_function(x: Array) -> Array:
+    """What the samples of host_call call."""
+    return np.asarray(x * 2 + 1)
+
+
+def _host_call(op: Op, rng: Rng) -> Iterator[Sample]:
+    for shape in ((), (0,), (2, 3)):
+        x = draw(rng, float64, shape)
+        yield Sample((None, x), {"function": f"{__name__}:host_function", "types": (TensorType(float64, shape),)})
+
+
+def _create_token(op: Op, rng: Rng) -> Iterator[Sample]:
+    yield Sample(())
+
+
+_SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
+    # by kind
+    "elementwise": _elementwise,
+    "reduction": _reduction,
+    "contraction": _dot,
+    "indexing": _indexing,
+    "random": _random_bits,
+    "fused": _held,
+    "composite": _held,
+    # by name
+    "reshape": _movement([((old,), {"shape": new}) for old, new in _RESHAPES]),
+    "transpose": _movement(_TRANSPOSES),
+    "broadcast": _movement([((old,), {"shape": new}) for old, new in _BROADCASTS]),
+    "slice": _slices(
+        ((5,), (1,), (3,), (1,)),
+        ((10,), (1,), (4,), (2,)),
+        ((10,), (0,), (4,), (3,)),
+        ((10,), (9,), (10,), (-1,)),
+        ((10,), (8,), (3,), (-3,)),
+        ((4, 6), (1, 5), (2, 3), (1, -2)),
+        ((4, 6), (3, 1), (2, 2), (-3, 4)),
+        ((2, 3, 4), (0, 2, 1), (2, 1, 3), (1, 1, 1)),
+        ((5,), (7,), (0,), (1,)),
+        ((3, 4), (0, 2), (3, 0), (1, -1)),
+        ((), (), (), ()),
+    ),
+    "pad": _pads(
+        ((3,), (1,), (2,)),
+        ((3,), (0,), (0,)),
+        ((2, 3), (0, 2), (1, 0)),
+        ((2, 1, 3), (1, 0, 2), (0, 3, 1)),
+        ((0,), (2,), (1,)),
+        ((3, 0), (1, 1), (0, 1)),
+        ((3, 0), (1, 0), (0, 0)),
+        ((), (), ()),
+    ),
+    "concatenate": _movement(_CONCATENATES),
+    "input": _input,
+    "constant": _constant,
+    "iota": _iota,
+    "barrier": _barrier,
+    "cond": _cond,
+    "while_loop": _while_loop,
+    "debug_print": _debug_print,
+    "host_call": _host_call,
+    "create_token": _create_token,
+}
+
+
+def _sampler(op: Op) -> Callable[[Op, Rng], Iterator[Sample]]:
+    found = _SAMPLERS.get(op.name) or _SAMPLERS.get(op.kind)
+    if found is None:
+        raise LookupError(f"no samples for op {op.name!r} of kind {op.kind!r}: add a sampler to tests/samples.py")
+    return found
