@@ -276,7 +276,7 @@ def _tile_cost(rows: Split, columns: Split, depth: int) -> float:
             per_k = max(r * v, 8.0) + 0.1 * r + 0.3 * v
             cost += row.count * column.count * (depth * per_k + 25.0 + 2.0 * r * v)
     variants = len(rows.parts()) * len(columns.parts())
-    return cost * (1.0 + 0.01 * variants)
+    return cost * (1.0 + 0.02 * variants)
 
 
 def _choose_tile(spec: GemmSpec, lanes: int, registers: int) -> tuple[Split, Split]:

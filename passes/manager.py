@@ -12,16 +12,18 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from graphc.config import Config
-from graphc.errors import GraphcError, VerifyError
+from graphc.errors import GraphcError, VerifyError, message
 from graphc.ir.graph import Graph
-from graphc.ir.printer import save, to_text
+from graphc.ir.printer import difference, save, to_text
 from graphc.ir.verify import verify
 from graphc.passes.base import Journal, Pass, Rewriter
 from graphc.passes.check import check_pass
+from graphc.passes.pipelines import PASSES
 
 __all__ = ["Compilation", "Stage", "run_pipeline"]
 
@@ -52,6 +54,12 @@ class Compilation:
         """The result."""
         return self.stages[-1].graph
 
+    def changes(self) -> str:
+        """What each pass changed, as diffs; passes that changed nothing are left out."""
+        pairs = zip(self.stages, self.stages[1:], strict=False)
+        diffs = ((after, difference(before.graph, after.graph)) for before, after in pairs)
+        return "\n".join(f"# {stage.name} ({stage.milliseconds:.2f} ms)\n{diff}" for stage, diff in diffs if diff)
+
 
 def run_pipeline(
     passes: Sequence[Pass],
@@ -70,6 +78,7 @@ def run_pipeline(
         With `config.check`, if a pass that preserves values changed one.
     """
     config = config or Config()
+    _check_stop(config.stop_after, passes)
     dump = _Dump(config.dump, graph.name) if config.dump else None
     stages = [Stage("input", graph)]
     _observe(stages[0], graph, config, dump, after="before the first pass")
@@ -107,6 +116,15 @@ def _observe(stage: Stage, before: Graph, config: Config, dump: _Dump | None, *,
             verify(stage.graph)
         except VerifyError as error:
             raise VerifyError(f"{after}: {error}") from None
+
+
+def _check_stop(name: str | None, passes: Sequence[Pass]) -> None:
+    """A pass of another pipeline is legal: one compilation may run several."""
+    known = dict.fromkeys([*PASSES, *(p.name for p in passes)])
+    if name is not None and name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known passes: {', '.join(known)}."
+        raise GraphcError(message(f"stop-after: there is no pass {name!r}", hint=hint))
 
 
 def _check_interface(pass_: Pass, before: Graph, after: Graph) -> None:

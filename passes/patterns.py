@@ -183,7 +183,7 @@ def _has_bits(element: Any, value: float | int | bool) -> bool:
     return bool(element.dtype.type(value).tobytes() == element.tobytes())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Rule:
     """An equation: a value of an op in `roots` (None: any op) that `rewrite` accepts equals what it returns.
 

@@ -41,7 +41,7 @@ class Simplify(Rewriter):
 
 def apply_rules(graph: Graph, rules: Sequence[Rule], journal: Journal) -> Graph:
     """Apply `rules` until none fires."""
-    table = _Table(tuple(rules))
+    table = _table(tuple(rules))
     for _ in range(_SWEEPS):
         swept = _sweep(graph, table, journal)
         if swept.same_as(graph):
@@ -55,14 +55,17 @@ class _Table:
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
+        self.by_name: dict[str, tuple[Rule, ...]] = {}
 
     def at(self, name: str) -> tuple[Rule, ...]:
-        return _rules_at(self.rules, name)
+        found = self.by_name.get(name)
+        if found is None:
+            found = tuple(r for r in self.rules if r.roots is None or name in r.roots)
+            self.by_name[name] = found
+        return found
 
 
-@lru_cache(maxsize=1024)
-def _rules_at(rules: tuple[Rule, ...], name: str) -> tuple[Rule, ...]:
-    return tuple(r for r in rules if r.roots is None or name in r.roots)
+_table = lru_cache(maxsize=8)(_Table)
 
 
 def _sweep(graph: Graph, table: _Table, journal: Journal) -> Graph:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType, ModuleType
+from types import CellType, FrameType, ModuleType
 from typing import Any
 
 from graphc.errors import GradientError, TraceError, message
@@ -365,20 +365,25 @@ def _holder(handle: Traced) -> str | None:
     """Who refers to a leaked value, in words; None if only interpreter internals do."""
     for owner in gc.get_referrers(handle):
         if isinstance(owner, dict):
-            keys = [k for k, v in owner.items() if v is handle]
-            key = keys[0] if keys else None
-            for outer in gc.get_referrers(owner):
-                if isinstance(outer, ModuleType):
-                    return f"the global variable {key!r} of {outer.__name__}"
-                if getattr(outer, "__dict__", None) is owner:
-                    return f"attribute {key!r} of a {type(outer).__name__}"
-            if "__name__" in owner:
-                return f"the global variable {key!r} of {owner['__name__']}"
-            return f"a dict under {key!r}"
-        if isinstance(owner, (list, set, tuple)) and not isinstance(owner, FrameType):
-            if any(isinstance(o, FrameType) for o in gc.get_referrers(owner)) and isinstance(owner, tuple):
-                continue
+            return _name_in(owner, handle)
+        if isinstance(owner, (list, set)):
             return f"a {type(owner).__name__}"
-        if type(owner).__name__ == "cell":
+        if isinstance(owner, CellType):
             return "a closure variable"
+        if isinstance(owner, tuple) and not any(isinstance(o, FrameType) for o in gc.get_referrers(owner)):
+            return "a tuple"
     return None
+
+
+def _name_in(space: dict[Any, Any], handle: Traced) -> str:
+    """Where in a namespace or dict a value is."""
+    key = None
+    for name, value in space.items():
+        if value is handle:
+            key = name
+    for outer in gc.get_referrers(space):
+        if getattr(outer, "__dict__", None) is space and not isinstance(outer, ModuleType):
+            return f"attribute {key!r} of a {type(outer).__name__}"
+    if "__name__" in space:
+        return f"the global variable {key!r} of {space['__name__']}"
+    return f"a dict under {key!r}"

@@ -361,7 +361,8 @@ def _reshape_back(base: Tensor, value: Tensor, attrs: Mapping[str, Attribute]) -
     """Value of the base when its reshape is overwritten; NumPy's reshape of a transposed array is a copy."""
     trace = context.trace.get()
     assert trace is not None
-    if isinstance(base, Traced) and base._view is not None and base._view[1] is not None:
+    only_unit_axes = [d for d in base.shape if d != 1] == [d for d in value.shape if d != 1]
+    if not only_unit_axes and isinstance(base, Traced) and base._view is not None and base._view[1] is not None:
         raise StateError(
             message(
                 "the reshape of a view is written in place; whether NumPy would copy depends on memory layout",

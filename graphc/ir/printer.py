@@ -16,6 +16,7 @@ The printer never fails on a wrong graph: the verifier shows faults with it.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import struct
@@ -35,6 +36,7 @@ from graphc.ir.types import TensorType, TokenType
 __all__ = [
     "INLINE_ELEMENTS",
     "attribute_text",
+    "difference",
     "held_graphs",
     "large_literals",
     "save",
@@ -53,6 +55,7 @@ Marks = Mapping[Node | None, Sequence[str]]
 """Notes under nodes; those under None stand below the head."""
 
 _BARE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
+_NUMBERED = re.compile(r"%(\d+)")
 _INDENT = "  "
 
 
@@ -74,6 +77,15 @@ def to_text(graph: Graph, *, locations: bool = True, names: bool = True, marks: 
         out += [f">>> {indent}  {note}" for note in notes]
     head = [f">>> {note}" for note in marks.get(None, ())]
     return "\n".join(line.rstrip() for line in [*head, *out]) + "\n"
+
+
+def difference(before: Graph, after: Graph) -> str:
+    """What changed, as a unified diff. Nodes that both graphs share have one name in both, so that only lines of nodes that
+    are new, gone or moved are shown."""
+    known = value_names(before)
+    texts = [to_text(before), "\n".join(t for t, _ in _Printer(True, True, known).graph(after, "")) + "\n"]
+    lines = difflib.unified_diff(*(t.splitlines() for t in texts), "before", "after", lineterm="", n=1)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def save(graph: Graph, path: str | Path) -> None:
@@ -120,15 +132,26 @@ def held_graphs(node: Node) -> list[tuple[str, Graph]]:
     return found
 
 
-def value_names(graph: Graph, nodes: Sequence[Node] | None = None, *, names: bool = True) -> dict[Value, str]:
-    """The name of each value of a graph: `%x`, `%3`, `%4.1`."""
+def value_names(
+    graph: Graph,
+    nodes: Sequence[Node] | None = None,
+    *,
+    names: bool = True,
+    known: Mapping[Value, str] | None = None,
+) -> dict[Value, str]:
+    """The name of each value of a graph: `%x`, `%3`, `%4.1`. Values of nodes that are in `known` keep their names there."""
     found: dict[Value, str] = {}
     headed = _input_names(graph, names)
     number = sum(text[1:].isdigit() for text in headed)
+    known = known or {}
+    number = max([number, *(int(m[1]) + 1 for m in map(_NUMBERED.match, known.values()) if m is not None)])
     for node in graph.nodes if nodes is None else nodes:
         position = _position(graph, node)
         if position is not None:
             found[node.results[0]] = headed[position]
+            continue
+        if all(v in known for v in node.results):
+            found.update((v, known[v]) for v in node.results)
             continue
         many = len(node.results) != 1
         found.update((v, f"%{number}.{i}" if many else f"%{number}") for i, v in enumerate(node.results))
@@ -162,14 +185,15 @@ def attribute_text(value: Attribute) -> str:
 class _Printer:
     """Options of one printing."""
 
-    def __init__(self, locations: bool, names: bool) -> None:
+    def __init__(self, locations: bool, names: bool, known: Mapping[Value, str] | None = None) -> None:
         self.locations = locations
         self.names = names
+        self.known = known  # of the outermost graph
 
     def graph(self, graph: Graph, indent: str) -> list[Line]:
         """Lines with the node that each belongs to; the first line has no indentation."""
         nodes = graph.nodes
-        values = value_names(graph, nodes, names=self.names)
+        values = value_names(graph, nodes, names=self.names, known=None if indent else self.known)
         name = json.dumps(graph.name) if self.names else '""'
         headed = zip(_input_names(graph, self.names), graph.inputs, strict=True)
         inputs = ", ".join(f"{text}: {type_}" for text, type_ in headed)

@@ -41,12 +41,25 @@ def _fmod(s: Scalar, x: S, y: S) -> S:
     rest = wide_x
     for step in reversed(range(_STEPS[dtype])):
         divisor = _scaled(s, wide_y, step * _CHUNK)
-        quotient = s.trunc(s.div(rest, divisor))
-        reduced = s.fma(s.neg(quotient), divisor, rest)
-        reduced = s.select(s.lt(reduced, s.const(float64, 0.0)), s.add(reduced, divisor), reduced)
+        reduced = _step(s, rest, divisor) if dtype is float32 else _scaled_step(s, rest, divisor)
         rest = s.select(s.ge(rest, divisor), reduced, rest)
     rest = s.select(s.ne(y, y), wide_y, rest)
     return s.copysign(s.convert(rest, dtype), x)
+
+
+def _step(s: Scalar, rest: S, divisor: S) -> S:
+    """The remainder of rest / divisor, where that is below 2**_CHUNK."""
+    quotient = s.trunc(s.div(rest, divisor))
+    reduced = s.fma(s.neg(quotient), divisor, rest)
+    return s.select(s.lt(reduced, s.const(float64, 0.0)), s.add(reduced, divisor), reduced)
+
+
+def _scaled_step(s: Scalar, rest: S, divisor: S) -> S:
+    """`_step` away from the ends of the exponent range, where an fma composed of other instructions is not exact."""
+    tiny = s.lt(divisor, s.const(float64, 2.0**-400))
+    up, down = s.const(float64, 2.0**500), s.const(float64, 2.0**-500)
+    factor, inverse = s.select(tiny, up, down), s.select(tiny, down, up)
+    return s.mul(_step(s, s.mul(rest, factor), s.mul(divisor, factor)), inverse)
 
 
 def _float_divmod(s: Scalar, x: S, y: S) -> tuple[S, S]:

@@ -22,8 +22,11 @@ __all__ = [
     "is_infinite",
     "is_nan",
     "log_reduce",
+    "log_reduce_normal",
+    "maximum",
     "minimum",
     "poly",
+    "small_integer_to_float",
     "strict",
     "two_product",
     "two_sum",
@@ -139,16 +142,20 @@ _LOG_FORMAT: dict[DType, tuple[int, int, float, float]] = {
 
 def log_reduce(s: Scalar, x: S) -> tuple[S, S]:
     """x = 2**k * m for positive finite x, subnormals too: the float k, and m in [sqrt(1/2), sqrt(2))."""
-    dtype = s.dtype(x)
-    root, mantissa, least, scale = _LOG_FORMAT[dtype]
-    integer = INTEGER[dtype]
+    _, mantissa, least, scale = _LOG_FORMAT[s.dtype(x)]
     subnormal = s.lt(x, const(s, x, least))
-    x = s.select(subnormal, s.mul(x, const(s, x, scale)), x)
-    pattern = s.bitcast(x, integer)
-    exponent = s.ashr(s.sub(pattern, s.const(integer, root)), mantissa)
-    m = s.bitcast(s.sub(pattern, s.shl(exponent, mantissa)), dtype)
-    k = small_integer_to_float(s, exponent)
+    k, m = log_reduce_normal(s, s.select(subnormal, s.mul(x, const(s, x, scale)), x))
     return s.select(subnormal, s.sub(k, const(s, k, float(mantissa))), k), m
+
+
+def log_reduce_normal(s: Scalar, x: S) -> tuple[S, S]:
+    """The same for x that is not subnormal."""
+    dtype = s.dtype(x)
+    root, mantissa, _, _ = _LOG_FORMAT[dtype]
+    pattern = s.bitcast(x, INTEGER[dtype])
+    exponent = s.ashr(s.sub(pattern, s.const(INTEGER[dtype], root)), mantissa)
+    m = s.bitcast(s.sub(pattern, s.shl(exponent, mantissa)), dtype)
+    return small_integer_to_float(s, exponent), m
 
 
 def small_integer_to_float(s: Scalar, n: S) -> S:

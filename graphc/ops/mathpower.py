@@ -14,6 +14,9 @@ from graphc.ops.mathbase import (
     is_infinite,
     is_nan,
     log_reduce,
+    log_reduce_normal,
+    maximum,
+    minimum,
     poly,
     strict,
     two_product,
@@ -37,13 +40,12 @@ def pow(s: Scalar, x: S, y: S) -> S:
 
 def _pow32(s: Scalar, base: S, y: S) -> S:
     """base**y for finite positive base through float64: 2**(y * log2(base)), each factor right to 34 bits or more."""
-    k, m = log_reduce(s, s.convert(base, float64))
+    k, m = log_reduce_normal(s, s.convert(base, float64))
     one = s.const(float64, 1.0)
     t = s.div(s.sub(m, one), s.add(m, one))
     log2 = s.fma(t, poly(s, s.mul(t, t), c.POW32_LOG2_F64), k)
     w = s.mul(s.convert(y, float64), log2)
-    for limit, beyond in ((-160.0, s.lt), (160.0, s.gt)):
-        w = s.select(beyond(w, s.const(float64, limit)), s.const(float64, limit), w)
+    w = minimum(s, maximum(s, w, -160.0), 160.0)
     n = s.rint(w)
     power = poly(s, s.sub(w, n), (1.0, *c.POW32_EXP2_F64))
     return s.convert(s.ldexp(power, n), float32)

@@ -40,7 +40,10 @@ class Fit:
 
 
 def value(coefficients: list[mp.mpf], x: mp.mpf) -> mp.mpf:
-    return mp.polyval(coefficients[::-1], x)
+    result = mp.mpf(0)
+    for coefficient in reversed(coefficients):
+        result = result * x + coefficient
+    return result
 
 
 def rounded(x: mp.mpf, dtype: str) -> mp.mpf:

@@ -25,6 +25,7 @@ from graphc.ops.numpy_scalar import NumpyScalar
 Array = np.ndarray[Any, Any]
 S = NumpyScalar()
 FUNCTIONS: dict[str, Callable[..., Any]] = {**mathlib.UNARY, **mathlib.BINARY}
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the references and of conversions
 DTYPES = {"f32": np.float32, "f64": np.float64}
 
 

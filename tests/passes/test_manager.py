@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -153,6 +154,18 @@ def test_stop_after() -> None:
     done = run_pipeline(OPTIMISE, example(), config=Config(stop_after="simplify"))
     assert [s.name for s in done.stages] == ["input", "inline-composites", "simplify"]
     assert done.stopped
+
+
+def test_stop_after_a_pass_that_does_not_exist() -> None:
+    run_pipeline([Simplify()], example(), config=Config(stop_after="fusion"))
+    with pytest.raises(GraphcError, match="Did you mean 'simplify'"):
+        run_pipeline([Simplify()], example(), config=Config(stop_after="simplfy"))
+
+
+def test_changes(golden: Callable[[str], None]) -> None:
+    text = run_pipeline(OPTIMISE, example()).changes()
+    golden(re.sub(r"\d+\.\d+ ms", "... ms", text))
+    assert run_pipeline([], example()).changes() == ""
 
 
 # -- GRAPHC=check ---------------------------------------------------------------------------------------------------
