@@ -6,16 +6,16 @@ follows whether a result may be written over an operand (`in_place`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from graphc.ir.access import foldable, sources_at
 from graphc.ir.affine import Affine, affine, axes_of
-from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.op import Elementwise, Movement, Reduction, Special
+from graphc.ir.graph import Graph, Node, Value, make, rebuild
+from graphc.ir.op import Contraction, Elementwise, Movement, Reduction, Special
 
-__all__ = ["Read", "in_place", "reads", "reduction_depth"]
+__all__ = ["Read", "in_place", "is_scalar_constant", "reads", "reduction_depth", "without_dot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +102,34 @@ def reduction_depth(output: Value) -> int:
 def is_scalar_constant(value: Value) -> bool:
     """Whether a value is a constant of rank 0."""
     return isinstance(value.node.op, Special) and value.node.op.name == "constant" and not value.shape
+
+
+def without_dot(body: Graph) -> Graph:
+    """The body with its dot as a sum of products, which the loop IR takes whatever the sizes."""
+    return rebuild(body, _without_dot)
+
+
+def _without_dot(node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
+    if not isinstance(node.op, Contraction):
+        return make(node.op, operands, **node.attrs).results
+    x, y = operands
+    numbers = node.attrs
+    batch, summed = len(numbers["lhs_batch"]), len(numbers["lhs_contract"])
+    rows = len(x.shape) - batch - summed
+    columns = len(y.shape) - batch - summed
+    depth = tuple(x.shape[a] for a in numbers["lhs_contract"])
+    space = (*node.result.shape, *depth)
+    left = _aligned(x, numbers["lhs_batch"], numbers["lhs_contract"], batch + rows, columns)
+    right = _aligned(y, numbers["rhs_batch"], numbers["rhs_contract"], batch, rows)
+    factors = [make("broadcast", (v,), shape=space).result for v in (left, right)]
+    product = make("multiply", factors).result
+    axes = tuple(range(len(node.result.shape), len(space)))
+    return make("sum", (product,), axes=axes).results if axes else (product,)
+
+
+def _aligned(x: Value, batch: Sequence[int], contract: Sequence[int], at: int, missing: int) -> Value:
+    """A dot's operand with axes in the order batch, free, contracted, and unit axes for the other side's free ones."""
+    free = [a for a in range(len(x.shape)) if a not in batch and a not in contract]
+    moved = make("transpose", (x,), perm=(*batch, *free, *contract)).result
+    shape = (*moved.shape[:at], *(1,) * missing, *moved.shape[at:])
+    return make("reshape", (moved,), shape=shape).result

@@ -11,17 +11,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from graphc.codegen.body import is_scalar_constant
+from graphc.codegen.body import is_scalar_constant, without_dot
 from graphc.codegen.emitted import Argument, Emitted
-from graphc.codegen.gemm import GemmSpec, emit_gemm, make_plan
+from graphc.codegen.gemm import Code, GemmSpec, emit_gemm, make_plan
+from graphc.codegen.gemm_plan import Plan
+from graphc.codegen.helpers import ZERO, zero_function
+from graphc.codegen.loop import emit_loop
+from graphc.codegen.sizes import Size, Sizes, parameter
+from graphc.codegen.text import Function
 from graphc.codegen.vectors import Vec, Vectors
 from graphc.dtypes import DType, int64
 from graphc.errors import CompileError
 from graphc.ir.access import sources_at
 from graphc.ir.affine import Affine, affine, axes_of
-from graphc.ir.dims import Dim, is_static, product
+from graphc.ir.dims import Dim, product, symbols_of
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.op import Contraction, Elementwise, Movement
+from graphc.ir.types import TensorType
 from graphc.target import Target
 
 __all__ = ["emit_contraction"]
@@ -30,52 +36,189 @@ Index = tuple[Affine, ...]
 
 #: Epilogues of more operations than this are written once, outside of the register tiles.
 INLINE_OPERATIONS = 8
+#: Blocks of an axis whose size is known at run time only.
+BLOCKS = (64, 8, 1)
 
 
 def emit_contraction(name: str, body: Graph, aliases: Mapping[int, int], target: Target, *, contract: bool) -> Emitted:
     """Write the kernel of a body with one dot and elementwise ops on its result."""
-    product_ = _Product(body)
-    epilogue = _Epilogue(body, product_)
-    plain = body.outputs == (product_.dot.result,)
-    pointers = [] if plain else epilogue.arguments()
-    heavy = epilogue.operations() > INLINE_OPERATIONS or epilogue.heavy()
-    spec = product_.spec
-    code = emit_gemm(
-        f"@{name}",
-        spec,
-        target,
-        contract=contract,
-        epilogue=None if plain else epilogue.emit,
-        heavy_epilogue=heavy,
-        extra=[f"ptr %e{i}" for i in range(len(pointers))],
-    )
-    plan = make_plan(spec, target, epilogue=not plain, heavy_epilogue=heavy)
-    # With an epilogue nothing is stored through %c; an operand that is overwritten in place is not noalias then.
-    c = Argument("result", 0) if plain else Argument("null")
-    flops = spec.flops + epilogue.operations() * int(_static(product(product_.dot.result.shape)))
-    return Emitted(
-        functions=code.functions,
-        declarations=code.declarations,
-        arguments=(product_.lhs, product_.rhs, c, *pointers, Argument("scratch")),
-        scratch_bytes=plan.scratch_bytes,
-        flops=flops,
-        bytes=sum(_static(t.nbytes) for t in (*body.inputs, *(v.tensor for v in body.outputs))),  # type: ignore[union-attr]
-        tree=str(plan),
-    )
+    (dot,) = (n for n in body.nodes if isinstance(n.op, Contraction))
+    open_axes = [a for a, d in enumerate(dot_dims(dot)) if not isinstance(d, int)]
+    try:
+        if not open_axes:
+            return _emit_static(name, body, target, contract)
+        if len(open_axes) == 1:
+            return _emit_blocked(name, body, open_axes[0], target, contract)
+    except _NotStatic:
+        pass
+    return emit_loop(name, without_dot(body), aliases, target, contract=contract)
+
+
+class _NotStatic(Exception):
+    """A size or stride that the product's kernels need is known at run time only."""
 
 
 def _static(dim: Dim) -> int:
     if not isinstance(dim, int):
-        raise CompileError(f"a matrix product needs sizes known at compile time, got {dim}")
+        raise _NotStatic
     return dim
 
 
-def _strides(shape: Sequence[Dim]) -> list[int]:
-    strides, step = [], 1
+def _emit_static(name: str, body: Graph, target: Target, contract: bool) -> Emitted:
+    """All sizes are known: one call of the product."""
+    core = _core(name, _Product(body), target, contract)
+    flops, moved = _work(body, core.product)
+    return Emitted(
+        functions=core.code.functions,
+        declarations=core.code.declarations,
+        arguments=(core.product.lhs, core.product.rhs, *core.arguments, Argument("scratch")),
+        scratch_bytes=core.plan.scratch_bytes,
+        flops=flops,
+        bytes=moved,
+        tree=str(core.plan),
+    )
+
+
+def _emit_blocked(name: str, body: Graph, axis: int, target: Target, contract: bool) -> Emitted:
+    """One size is known at run time only: loops over blocks of that axis, large ones first, around products of known
+    size. Blocks of a contracted axis continue the sums in the result, so that sums are formed in the same order."""
+    first = _Product(body, {axis: 1})
+    summed = axis >= len(first.dims) - first.contracted
+    if summed and body.outputs != (first.dot.result,):
+        raise _NotStatic
+    extent = first.dims[axis]
+    symbols = sorted({s.index for d in first.dims for s in symbols_of(d)})
+    sizes = [f"i64 {parameter(s)}" for s in symbols]
+    pointers = [f"%x{i}" for i in range(len(body.inputs))], [f"%y{i}" for i in range(len(body.outputs))]
+    parameters = [f"ptr {p}" for p in (*pointers[0], *pointers[1], "%scratch")]
+    f = Function("void", f"@{name}", [*parameters, *sizes])
+    calc = Sizes(f)
+    total = calc.dim(extent)
+    functions: dict[str, str] = {}
+    declarations: dict[str, str] = {}
+    if summed:
+        functions[ZERO] = zero_function()
+        f.do(f"call void {ZERO}(ptr %y0, i64 {calc.dim(first.dot.result.tensor.nbytes)})")
+    start: Size = 0
+    scratch = 0
+    trees = []
+    for block in BLOCKS:
+        core = _core(f"{name}_{block}", _Product(body, {axis: block}), target, contract, initial=summed)
+        functions.update(core.code.functions)
+        declarations.update(core.code.declarations)
+        scratch = max(scratch, core.plan.scratch_bytes)
+        trees.append(str(core.plan))
+        end = calc.add(start, calc.round_down(calc.sub(total, start), block))
+        _block_loop(f, core, axis, (start, end, block), summed)
+        start = end
+    functions[f"@{name}"] = f.finish("ret void")
+    flops, moved = _work(body, first)
+    arguments = [Argument("operand", i) for i in range(len(body.inputs))]
+    arguments += [Argument("result", i) for i in range(len(body.outputs))]
+    return Emitted(
+        functions=functions,
+        declarations=declarations,
+        arguments=(*arguments, Argument("scratch"), *(Argument("size", s) for s in symbols)),
+        scratch_bytes=scratch,
+        flops=flops,
+        bytes=moved,
+        tree=f"blocks of a{axis}: {extent}\n" + "\n".join(trees),
+    )
+
+
+def _block_loop(f: Function, core: _Core, axis: int, span: tuple[Size, Size, int], summed: bool) -> None:
+    """Call a product of fixed size for start, start + block, ... below end."""
+    start, end, block = span
+    loop = f.loop_header("blocks")
+    at = f.phi("i64", str(start))
+    body, done = f.label("block"), f.label("blocks.done")
+    f.branch_if(f.emit(f"icmp slt i64 {at.name}, {end}"), body, done)
+    f.start(body)
+    arguments = []
+    for argument, step in ((core.product.lhs, core.product.lhs_step), (core.product.rhs, core.product.rhs_step)):
+        moved = f.emit(f"mul i64 {at.name}, {step * core.product.itemsize}")
+        offset = f.emit(f"add i64 {moved}, {argument.bytes}")
+        arguments.append("ptr " + f.emit(f"getelementptr i8, ptr %x{argument.index}, i64 {offset}"))
+    for argument in core.arguments:
+        if argument.room == "null":
+            arguments.append("ptr null")
+        elif argument.room == "operand":
+            arguments.append(f"ptr %x{argument.index}")
+        elif argument.room == "first":
+            arguments.append(f"i64 {at.name}")
+        elif core.plain and not summed:
+            moved = f.emit(f"mul i64 {at.name}, {core.product.result_step(axis) * core.product.itemsize}")
+            arguments.append("ptr " + f.emit(f"getelementptr i8, ptr %y{argument.index}, i64 {moved}"))
+        else:
+            arguments.append(f"ptr %y{argument.index}")
+    f.do(f"call void @{core.name}({', '.join([*arguments, 'ptr %scratch'])})")
+    at.add(f.emit(f"add i64 {at.name}, {block}"), f.block)
+    f.branch(loop)
+    f.start(done)
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """A product of known sizes with its epilogue; `arguments` are those between operands and scratch."""
+
+    name: str
+    product: _Product
+    code: Code
+    plan: Plan
+    arguments: tuple[Argument, ...]
+    plain: bool
+
+
+def _core(name: str, product_: _Product, target: Target, contract: bool, *, initial: bool = False) -> _Core:
+    body = product_.body
+    epilogue = _Epilogue(body, product_)
+    plain = body.outputs == (product_.dot.result,)
+    pointers = [] if plain else epilogue.arguments()
+    extra = [f"ptr %e{i}" for i in range(len(pointers))]
+    if product_.block_axis is not None and not plain:
+        pointers.append(Argument("first"))
+        extra.append("i64 %first")
+    heavy = epilogue.operations() > INLINE_OPERATIONS or epilogue.heavy()
+    plan = make_plan(product_.spec, target, initial=initial, epilogue=not plain, heavy_epilogue=heavy)
+    code = emit_gemm(
+        f"@{name}",
+        product_.spec,
+        target,
+        contract=contract,
+        initial=initial,
+        epilogue=None if plain else epilogue.emit,
+        heavy_epilogue=heavy,
+        extra=extra,
+    )
+    # With an epilogue nothing is stored through %c; an operand that is overwritten in place is not noalias then.
+    c = Argument("result", 0) if plain else Argument("null")
+    return _Core(name, product_, code, plan, (c, *pointers), plain)
+
+
+def _work(body: Graph, product_: _Product) -> tuple[Dim, Dim]:
+    """Operations and bytes."""
+    elements = product(product_.dims[: len(product_.dims) - product_.contracted])
+    computed = sum(isinstance(n.op, Elementwise) for n in body.nodes)
+    moved: Dim = 0
+    for type_ in (*body.inputs, *(v.type for v in body.outputs)):
+        assert isinstance(type_, TensorType)
+        moved = moved + type_.nbytes
+    return product(product_.dims) * 2 + elements * computed, moved
+
+
+def _strides(shape: Sequence[Dim]) -> list[Dim]:
+    strides: list[Dim] = []
+    step: Dim = 1
     for extent in reversed(shape):
         strides.insert(0, step)
-        step *= _static(extent)
+        step = step * extent
     return strides
+
+
+def dot_dims(dot: Node) -> list[Dim]:
+    """The extents of a dot's loops: the result's axes, then the contracted ones."""
+    lhs = dot.operands[0]
+    return [*dot.result.shape, *(lhs.shape[a] for a in dot.attrs["lhs_contract"])]
 
 
 def _fold(value: Value, index: Index) -> tuple[Value, Affine]:
@@ -104,38 +247,43 @@ class _Product:
     Axes are numbered: those of the result first, then the contracted ones.
     """
 
-    def __init__(self, body: Graph) -> None:
+    def __init__(self, body: Graph, blocks: Mapping[int, int] | None = None) -> None:
+        """`blocks` gives the length of the block of an axis whose size is not known."""
+        self.body = body
         (self.dot,) = (n for n in body.nodes if isinstance(n.op, Contraction))
-        dot = self.dot
-        if not all(is_static(v.shape) for v in dot.operands):
-            raise CompileError("a matrix product needs sizes known at compile time")
-        self.shape = [_static(d) for d in dot.result.shape]
-        lhs, rhs = dot.operands
-        numbers = dot.attrs
-        contracted = [_static(lhs.shape[a]) for a in numbers["lhs_contract"]]
-        self.extents = [*self.shape, *contracted]
+        lhs, rhs = self.dot.operands
+        numbers = self.dot.attrs
+        blocks = blocks or {}
+        self.block_axis = next(iter(blocks), None)
+        self.dims = dot_dims(self.dot)
+        self.contracted = len(numbers["lhs_contract"])
+        self.extents = [blocks[a] if a in blocks else _static(d) for a, d in enumerate(self.dims)]
         axes = axes_of(len(self.extents))
-        rank = len(self.shape)
+        rank = len(self.extents) - self.contracted
         batch = len(numbers["lhs_batch"])
-        rows = len(lhs.shape) - batch - len(contracted)
+        rows = len(lhs.shape) - batch - self.contracted
         self._rows, self._columns = list(range(batch, batch + rows)), list(range(batch + rows, rank))
         free_lhs = iter(axes[batch : batch + rows])
         free_rhs = iter(axes[batch + rows : rank])
-        self.accesses: list[Affine] = []
         a_value, a = self._operand(lhs, numbers["lhs_batch"], numbers["lhs_contract"], free_lhs, axes[rank:])
         b_value, b = self._operand(rhs, numbers["rhs_batch"], numbers["rhs_contract"], free_rhs, axes[rank:])
         c = affine(0)
-        for axis, stride in zip(axes, _strides(self.shape), strict=False):
+        for axis, stride in zip(axes, _strides(self.dims[:rank]), strict=False):
             c = c + axis * stride
         self.result_offset = c
-        self.accesses += [a, b, c, *_epilogue_offsets(body, self.dot)]
+        self.accesses = [a, b, c, *_epilogue_offsets(body, self.dot)]
         if self._count(self._columns) == 1 < self._count(self._rows):
             # One column: the transposed product has one row, and its columns are contiguous in the result.
             self._rows, self._columns = self._columns, self._rows
             a, b, a_value, b_value = b, a, b_value, a_value
-        self.lhs = _pointer(a_value, a)
-        self.rhs = _pointer(b_value, b)
+        self.lhs, self.rhs = _pointer(a_value, a), _pointer(b_value, b)
+        self.lhs_step, self.rhs_step = _of(a, self.block_axis), _of(b, self.block_axis)
+        self.itemsize = self.dot.result.dtype.itemsize
         self._cut(a, b, c, list(range(batch)), list(range(rank, len(self.extents))))
+
+    def result_step(self, axis: int) -> int:
+        """Elements from one index of a result's axis to the next."""
+        return _of(self.result_offset, axis)
 
     def _operand(
         self, value: Value, batch: Sequence[int], contract: Sequence[int], free: object, k: Sequence[Affine]
@@ -258,7 +406,7 @@ class _Epilogue:
     ) -> None:
         """The callback of `emit_gemm`: all loads and operations, then all stores."""
         place = _Place(s, self.product, (row, column, *batch), mask)
-        axes = axes_of(len(self.product.shape))
+        axes = axes_of(len(self.product.dot.result.shape))
         computed = self._compute(place, accumulator, axes)
         for i, output in enumerate(self.body.outputs):
             pointer = f"%e{len(self.body.inputs) + i}"
@@ -307,7 +455,10 @@ class _Place:
         f = self.vectors.function
         row, column, batch, constant = self.product.coefficients(offset)
         total = str(constant)
-        for name, factor in zip(self.indices, (row, column, *batch), strict=True):
+        terms = [*zip(self.indices, (row, column, *batch), strict=True)]
+        if self.product.block_axis is not None:
+            terms.append(("%first", _of(offset, self.product.block_axis)))
+        for name, factor in terms:
             if factor == 0 or name == "0":
                 continue
             term = name if factor == 1 else f.emit(f"mul i64 {name}, {factor}")

@@ -14,17 +14,14 @@ from collections.abc import Mapping, Sequence
 from graphc.artifact import ARENA, ENTRY, Failure
 from graphc.codegen.actions import Action, Check, Home, Layout
 from graphc.codegen.emitted import Argument, Emitted
+from graphc.codegen.helpers import COPY, check_function, copy_function, element
 from graphc.codegen.plan import Plan
 from graphc.codegen.sizes import Sizes, parameter
 from graphc.codegen.text import Function
-from graphc.dtypes import DType
 from graphc.ir.dims import Dim, product
 from graphc.ir.graph import Value
 
-__all__ = ["COPY", "arena_function", "check_function", "copy_function", "entry_function"]
-
-#: `void (ptr target, ptr source, i64 bytes)`.
-COPY = "@graphc_copy"
+__all__ = ["arena_function", "entry_function"]
 
 
 def entry_function(
@@ -171,12 +168,12 @@ class _Entry:
         return str(-(2**63)), high
 
     def _fail(self, check: Check, pointer: str, position: str) -> None:
-        f, element = self.f, _element(check.indices.dtype)
-        place = f.emit(f"getelementptr {element}, ptr {pointer}, i64 {position}")
-        index = f.emit(f"load {element}, ptr {place}, align {check.indices.dtype.itemsize}")
-        if element != "i64":
+        f, kind = self.f, element(check.indices.dtype)
+        place = f.emit(f"getelementptr {kind}, ptr {pointer}, i64 {position}")
+        index = f.emit(f"load {kind}, ptr {place}, align {check.indices.dtype.itemsize}")
+        if kind != "i64":
             extend = "sext" if check.indices.dtype.is_signed else "zext"
-            index = f.emit(f"{extend} {element} {index} to i64")
+            index = f.emit(f"{extend} {kind} {index} to i64")
         detail = f.emit(f"shl i64 {index}, 32")
         self.failures.append(check.failure)
         f.do(f"ret i64 {f.emit(f'or i64 {detail}, {len(self.failures)}')}")
@@ -193,89 +190,3 @@ def _load_symbols(f: Function, symbols: Sequence[int]) -> None:
     for number, symbol in enumerate(symbols):
         place = f.emit(f"getelementptr i64, ptr %sizes, i64 {number}")
         f.do(f"{parameter(symbol)} = load i64, ptr {place}, align 8")
-
-
-def _element(dtype: DType) -> str:
-    return f"i{8 * dtype.itemsize}"
-
-
-def check_function(dtype: DType) -> str:
-    """`i64 (ptr indices, i64 count, i64 low, i64 high)`: the position of the first index outside of [low, high), or -1.
-
-    Unsigned indices are compared as such; `low` is not positive then, and says nothing.
-    """
-    element = _element(dtype)
-    wide = "%x" if element == "i64" else f"{'sext' if dtype.is_signed else 'zext'} {element} %x to i64"
-    convert = [] if wide == "%x" else [f"  %w = {wide}"]
-    value = "%x" if wide == "%x" else "%w"
-    compare = (
-        [f"  %a = icmp sge i64 {value}, %low", f"  %b = icmp slt i64 {value}, %high", "  %ok = and i1 %a, %b"]
-        if dtype.is_signed
-        else [
-            f"  %a = icmp ult i64 {value}, %high",
-            "  %b = icmp sgt i64 %high, 0",
-            "  %ok = and i1 %a, %b",
-        ]
-    )
-    return "\n".join(
-        [
-            f"define internal i64 @graphc_check_{dtype.name}(ptr %p, i64 %count, i64 %low, i64 %high) nounwind #0 {{",
-            "entry:",
-            "  br label %loop",
-            "loop:",
-            "  %i = phi i64 [ 0, %entry ], [ %next, %step ]",
-            "  %more = icmp slt i64 %i, %count",
-            "  br i1 %more, label %body, label %good",
-            "body:",
-            f"  %at = getelementptr {element}, ptr %p, i64 %i",
-            f"  %x = load {element}, ptr %at, align {dtype.itemsize}",
-            *convert,
-            *compare,
-            "  br i1 %ok, label %step, label %bad",
-            "step:",
-            "  %next = add i64 %i, 1",
-            "  br label %loop",
-            "good:",
-            "  ret i64 -1",
-            "bad:",
-            "  ret i64 %i",
-            "}",
-        ]
-    )
-
-
-def copy_function() -> str:
-    """Copies bytes between buffers that do not overlap: vectors of 64, then single bytes."""
-    return "\n".join(
-        [
-            f"define internal void {COPY}(ptr noalias %to, ptr noalias %from, i64 %bytes) nounwind #0 {{",
-            "entry:",
-            "  %whole = and i64 %bytes, -64",
-            "  br label %wide",
-            "wide:",
-            "  %i = phi i64 [ 0, %entry ], [ %i1, %wide.body ]",
-            "  %wide.more = icmp slt i64 %i, %whole",
-            "  br i1 %wide.more, label %wide.body, label %rest",
-            "wide.body:",
-            "  %from.i = getelementptr i8, ptr %from, i64 %i",
-            "  %to.i = getelementptr i8, ptr %to, i64 %i",
-            "  %x = load <64 x i8>, ptr %from.i, align 1",
-            "  store <64 x i8> %x, ptr %to.i, align 1",
-            "  %i1 = add i64 %i, 64",
-            "  br label %wide",
-            "rest:",
-            "  %j = phi i64 [ %whole, %wide ], [ %j1, %rest.body ]",
-            "  %rest.more = icmp slt i64 %j, %bytes",
-            "  br i1 %rest.more, label %rest.body, label %done",
-            "rest.body:",
-            "  %from.j = getelementptr i8, ptr %from, i64 %j",
-            "  %to.j = getelementptr i8, ptr %to, i64 %j",
-            "  %y = load i8, ptr %from.j, align 1",
-            "  store i8 %y, ptr %to.j, align 1",
-            "  %j1 = add i64 %j, 1",
-            "  br label %rest",
-            "done:",
-            "  ret void",
-            "}",
-        ]
-    )

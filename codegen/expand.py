@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from graphc.codegen.kernel import Add, Buffer, Combine, Const, Dag, Group, Load, Node, Reduce, Store, reachable
+from graphc.codegen.kernel import Add, Buffer, Combine, Const, Dag, Group, Load, Node, Store
 from graphc.dtypes import DType, int64
 from graphc.errors import CompileError
 from graphc.ir.access import is_view, sources_at, unit_reshape
@@ -32,7 +32,7 @@ from graphc.ir.scalar import S, Scalar
 from graphc.ir.types import Shape, TensorType, Type
 from graphc.ops.indexing import position
 
-__all__ = ["expand", "expand_scatter_add", "in_place"]
+__all__ = ["expand", "expand_scatter_add"]
 
 #: Axis numbers from here on are dynamic indices.
 _DYNAMIC = 1 << 20
@@ -47,7 +47,8 @@ def expand(body: Graph, aliases: Mapping[int, int] | None = None) -> Group:
     """The group that computes a body.
 
     Its buffers are the body's inputs in order, then its outputs. `aliases[k] = j` says that output k is written over input j
-    element by element (`in_place` tells whether that is right): the output then has no buffer of its own.
+    element by element: the output then has no buffer of its own. That is right if the kernel reads no element of the input
+    but the one that it writes at the same indices.
 
     Raises
     ------
@@ -55,35 +56,6 @@ def expand(body: Graph, aliases: Mapping[int, int] | None = None) -> Group:
         If the body holds a node that has no place in a loop (a product, an effect, a general reshape of a computed value).
     """
     return _Expander(body, aliases or {}).group()
-
-
-def in_place(body: Graph, operand: int, result: int) -> bool:
-    """Whether output `result` may be written over input `operand`: of one type, and the kernel reads no element of the
-    input but the one that it writes at the same indices, or does so before any is written."""
-    if body.inputs[operand] != body.outputs[result].type:
-        return False
-    group = expand(body)
-    target = group.stores[result]
-    for other in group.stores:
-        for node in reachable([other.value, *(n for n, _ in other.access.dynamic)]):
-            if isinstance(node, Load) and node.access.buffer == operand:
-                same = node.access.terms == target.access.terms and node.access.offset == target.access.offset
-                if not same or node.access.dynamic or node.mask is not None:
-                    return False
-        if other.domain != target.domain and _reads_outside_reductions(other, operand):
-            return False
-    return True
-
-
-def _reads_outside_reductions(store: Store | Add, buffer: int) -> bool:
-    stack: list[Node] = [store.value]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Load) and node.access.buffer == buffer:
-            return True
-        if not isinstance(node, Reduce):
-            stack.extend(node.operands)
-    return False
 
 
 def expand_scatter_add(types: Sequence[TensorType], axis: int, mode: str, *, aliased: bool = False) -> Group:
@@ -345,14 +317,15 @@ class _Expander:
         assert isinstance(op, Special)
         if op.name == "barrier":
             return (yield node.operands[0], index)
-        if op.scalar is None:
+        scalar = op.scalar
+        if scalar is None:
             raise CompileError(f"{op.name} of shape {list(node.result.shape)} has no place in a loop kernel")
         axis = node.attrs["axis"]
         along = yield from self._index_node(index[axis])
         rank = len(index)
 
         def rule(s: Scalar, i: S) -> S:
-            return op.scalar(s, tuple(i if k == axis else None for k in range(rank)), **node.attrs)
+            return scalar(s, tuple(i if k == axis else None for k in range(rank)), **node.attrs)
 
         return self.dag.apply(op.name, rule, (along,), node.result.dtype)
 

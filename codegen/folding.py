@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphc.codegen.kernel import Combine
+from graphc.codegen.shuffles import half
 from graphc.codegen.vectors import Vec, Vectors
 from graphc.dtypes import DType, int64
 
@@ -55,23 +56,12 @@ def combined(s: Vectors, combine: Combine, x: Partial, accumulator: Partial) -> 
 def fold(widths: Mapping[int, Vectors], lanes: int, combine: Combine, partial: Partial) -> Parts:
     """All virtual lanes as one, halving the distance: lane k takes lane k + n/2, then k + n/4, ..."""
     while len(partial) > 1:
-        half = len(partial) // 2
-        partial = combined(widths[lanes], combine, partial[half:], partial[:half])
+        middle = len(partial) // 2
+        partial = combined(widths[lanes], combine, partial[middle:], partial[:middle])
     parts = partial[0]
     while lanes > 1:
         lanes //= 2
-        low = tuple(_half(widths[2 * lanes], x, 0) for x in parts)
-        high = tuple(_half(widths[2 * lanes], x, lanes) for x in parts)
+        low = tuple(half(widths[2 * lanes], x, 0) for x in parts)
+        high = tuple(half(widths[2 * lanes], x, lanes) for x in parts)
         parts = join(widths[lanes], combine, high, low)
     return parts
-
-
-def _half(s: Vectors, x: Vec, first: int) -> Vec:
-    """Half of a vector's lanes."""
-    half = s.lanes // 2
-    type_ = s.type(x.dtype)
-    if half == 1:
-        return Vec(s.function.emit(f"extractelement {type_} {x.text}, i64 {first}"), x.dtype)
-    order = ", ".join(f"i32 {i}" for i in range(first, first + half))
-    shuffle = f"shufflevector {type_} {x.text}, {type_} poison, <{half} x i32> <{order}>"
-    return Vec(s.function.emit(shuffle), x.dtype)

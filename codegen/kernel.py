@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -191,6 +191,7 @@ class Reduce:
 
 
 Node = Const | Index | Load | Apply | Reduce
+_NodeT = TypeVar("_NodeT", Const, Index, Load, Apply, Reduce)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,8 +347,9 @@ class Dag:
             other = other or self.const(dtype, 0)
             operands = (*operands, mask)
         domain = frozenset(a for a, _ in access.terms).union(*(n.domain for n in operands))
-        key = ("load", access.buffer, access.terms, access.offset)
-        key += (tuple((n.id, s) for n, s in access.dynamic), mask and mask.id, other and other.id)
+        dynamic = tuple((n.id, s) for n, s in access.dynamic)
+        place = (access.buffer, access.terms, access.offset, dynamic)
+        key = ("load", place, None if mask is None else (mask.id, other.id if other else None))
         return self._intern(key, lambda id: Load(id, dtype, access, mask, other, domain, operands))
 
     def apply(
@@ -375,7 +377,7 @@ class Dag:
         key = ("reduce", combine.name, tuple(n.id for n in operands), axes)
         return self._intern(key, lambda id: Reduce(id, operands[-1].dtype, combine, axes, domain, operands))
 
-    def within(self, index: Index, extent: Dim) -> Apply:
+    def within(self, index: Node, extent: Dim) -> Apply:
         """The condition 0 <= index < extent, as one unsigned comparison."""
         return self.apply("within", _within, (index, self.index((), extent)), bool_)
 
@@ -387,11 +389,11 @@ class Dag:
         """x where the condition holds, else y."""
         return self.apply("select", lambda s, c, a, b: s.select(c, a, b), (condition, x, y), x.dtype)
 
-    def _intern(self, key: Any, make: Callable[[int], Any]) -> Any:
+    def _intern(self, key: Any, make: Callable[[int], _NodeT]) -> _NodeT:
         found = self._nodes.get(key)
         if found is None:
             found = self._nodes[key] = make(len(self._nodes))
-        return found
+        return found  # type: ignore[return-value]
 
 
 def _within(s: Scalar, index: S, extent: S) -> S:

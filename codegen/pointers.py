@@ -7,7 +7,7 @@ accesses that agree so far share a pointer. Pointers live in the scopes of the l
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from graphc.codegen.kernel import Access, Terms
@@ -22,10 +22,9 @@ _Key = tuple[int, Dim, Terms]
 
 @dataclass(slots=True)
 class Pointers:
-    """Pointers of one function. `dim` gives a dimension's value, `dtypes` are those of the buffers."""
+    """Pointers of one function; `dtypes` are those of the buffers."""
 
     sizes: Sizes
-    dim: Callable[[Dim], Size]
     dtypes: tuple[DType, ...]
     #: What has been made: buffer, offset and terms taken into account, to the pointer and the axes that were open.
     made: ChainMap[_Key, tuple[str, frozenset[int]]] = field(default_factory=ChainMap)
@@ -39,10 +38,10 @@ class Pointers:
         if found is not None:
             return found[0]
         pointer, taken = self._nearest(access, open_)
-        offset = self.dim(access.offset) if taken is None else 0
+        offset = self.sizes.dim(access.offset) if taken is None else 0
         for axis, stride in terms:
             if taken is None or axis not in taken:
-                offset = self.sizes.add(offset, self.sizes.mul(index[axis], self.dim(stride)))
+                offset = self.sizes.add(offset, self.sizes.mul(index[axis], self.sizes.dim(stride)))
         pointer = self.advance(pointer, self.dtypes[access.buffer], offset)
         self.made[key] = pointer, open_
         return pointer

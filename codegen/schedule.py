@@ -59,6 +59,8 @@ __all__ = [
 
 #: Iterations of a chunk of a loop that carries ordered sums, and chunks of a group of chunks.
 CHUNK = 64
+#: Nodes of a group that is emitted once for each lane of a transposed square.
+MAX_JAMMED = 24
 #: A scratch row of more bytes than this is recomputed instead: it would not stay in the cache.
 SCRATCH_LIMIT = 256 * 1024
 #: Costs of accessing a vector by its stride along the vector axis; anything else is a gather.
@@ -150,8 +152,9 @@ class Fold:
 class Loop:
     """A loop over an axis.
 
-    A `vector` loop has a main part of `copies` vectors an iteration, without masks, and a tail of `granule` masked vectors an
-    iteration. `chunks` (in elements, outermost first) cut the loop into parts with accumulators of their own.
+    A `vector` loop has a main part of `copies` vectors an iteration, without masks, and a tail of `granule` masked vectors
+    an iteration. `chunks` (in elements, outermost first) cut the loop into parts with accumulators of their own. Of a loop
+    outside of a vector loop, `jam` iterations are made together, so that squares can be transposed in registers.
     """
 
     axis: int
@@ -160,6 +163,7 @@ class Loop:
     copies: int = 1
     granule: int = 1
     chunks: tuple[int, ...] = ()
+    jam: int = 1
     accumulators: tuple[Reduce, ...] = ()
     body: list[Statement] = field(default_factory=list)
 
@@ -167,6 +171,8 @@ class Loop:
         parts = [f"for a{self.axis} in 0:{self.extent}"]
         if self.vector:
             parts.append(f"vector x{self.copies}, tail x{self.granule}")
+        if self.jam > 1:
+            parts.append(f"jam x{self.jam}")
         if self.chunks:
             parts.append(f"chunks of {', '.join(map(str, self.chunks))}")
         if self.accumulators:
@@ -204,6 +210,15 @@ class Schedule:
                 elements = elements * self.strip
             total = total + (elements * slot.node.dtype.itemsize + 63) // 64 * 64
         return offsets, total
+
+    def slot_strides(self, slot: Slot) -> list[tuple[int, Dim]]:
+        """Axes of a slot with their strides, row-major; the vector axis, if among them, has stride 1."""
+        strides: list[tuple[int, Dim]] = []
+        size: Dim = self.strip if slot.strip else 1
+        for axis in sorted(slot.axes, key=lambda a: (a != self.vector, -a)):
+            strides.append((axis, size))
+            size = size * self.group.extents[axis]
+        return strides
 
     @property
     def strip(self) -> int:
@@ -246,6 +261,13 @@ def schedule(group: Group, vector_bytes: int, *, lanes: int | None = None, unrol
     planner = _Planner(group, width, axis, unroll)
     planner.plan()
     return Schedule(group, width, axis, tuple(planner.body), tuple(planner.slots))
+
+
+def transposed(access: Access, vector: int | None, jam: int) -> bool:
+    """Whether a square of the two axes lies transposed in memory: contiguous along the outer one."""
+    if vector is None or access.dynamic or access.stride(jam) != 1:
+        return False
+    return access.stride(vector) not in (0, 1, -1, 2)
 
 
 def tree_lanes(dtype: DType) -> tuple[int, int]:
@@ -304,12 +326,27 @@ class _Planner:
         self.lanes = lanes
         self.vector = vector
         self.unroll = unroll
+        self.jam = self._jam_axis()
         self.body: list[Statement] = []
         self.slots: list[Slot] = []
         #: Heavy nodes that an earlier stage computes: the body that does, and the axes open around the stage.
         self._kept: dict[int, tuple[list[Statement], frozenset[int]]] = {}
         #: Those of them that have a slot.
         self._saved: dict[int, Slot] = {}
+
+    def _jam_axis(self) -> int | None:
+        """The axis whose iterations are jammed for the sake of transposed accesses; for short pointwise groups only."""
+        nodes = self.group.nodes()
+        plain = all(isinstance(s, Store) for s in self.group.stores) and not any(isinstance(n, Reduce) for n in nodes)
+        if not plain or self.lanes < 4 or sum(map(_weight, nodes)) > MAX_JAMMED:
+            return None
+        votes: dict[int, int] = {}
+        for access in accesses(self.group):
+            if not self.group.buffers[access.buffer].dtype.is_bool:
+                for axis, _ in access.terms:
+                    if axis != self.vector and transposed(access, self.vector, axis):
+                        votes[axis] = votes.get(axis, 0) + 1
+        return max(votes, key=lambda a: votes[a], default=None)
 
     def plan(self) -> None:
         self._region(self.body, frozenset(), list(self.group.stores), set())
@@ -397,7 +434,7 @@ class _Planner:
             raise CompileError("reductions of one kernel have no common loop order; they need several kernels")
         self._use_scratch(open_, sinks, available)
         self._compute(body, open_, sinks, available)
-        axis = min(candidates, key=lambda a: (a == self.vector, a))
+        axis = min(candidates, key=lambda a: (a == self.vector, a == self.jam, a))
         reductions = tuple(s for s in sinks if isinstance(s, Reduce))
         assert all(axis in r.axes for r in reductions)
         loop = Loop(axis, self.group.extents[axis], axis == self.vector, accumulators=reductions)
@@ -412,6 +449,8 @@ class _Planner:
     def _shape(self, loop: Loop) -> None:
         """Choose unrolling, tail and chunks of a finished loop."""
         ordered = next((r for r in loop.accumulators if r.ordered), None)
+        if loop.axis == self.jam and any(isinstance(s, Loop) and s.vector for s in loop.body):
+            loop.jam = self.lanes
         if not loop.vector:
             loop.chunks = _chunks(loop.extent, CHUNK) if ordered else ()
             return

@@ -6,6 +6,8 @@ values, `%s<index>`, which are i64 parameters of the function.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from graphc.codegen.text import Function
 from graphc.ir.dims import Dim, FloorDiv, Symbol
 
@@ -24,6 +26,12 @@ class Sizes:
 
     def __init__(self, function: Function) -> None:
         self.function = function
+        self._known: dict[Dim, Size] = {}
+
+    def prepare(self, dims: Iterable[Dim]) -> None:
+        """Evaluate dimensions here, to be used in all blocks that this one dominates."""
+        for dim in dims:
+            self._known[dim] = self.dim(dim)
 
     def add(self, x: Size, y: Size) -> Size:
         if isinstance(x, int) and isinstance(y, int):
@@ -78,6 +86,8 @@ class Sizes:
         """The value of a dimension."""
         if isinstance(dim, int):
             return dim
+        if dim in self._known:
+            return self._known[dim]
         total: Size = 0
         for monomial, coefficient in dim.terms:
             value: Size = coefficient

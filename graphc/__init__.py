@@ -3,15 +3,15 @@
 This module names the public API and nothing else.
 """
 
-import graphc.ops
 from graphc import dtypes as _dtypes
+from graphc import ops as _ops  # noqa: F401  (declares the ops)
 from graphc.errors import GraphcError as GraphcError
-from graphc.frontend import elementwise as _elementwise
 from graphc.frontend import methods as _methods
 from graphc.frontend.compile import compile as compile
 from graphc.frontend.context import enable_grad as enable_grad
 from graphc.frontend.context import is_grad_enabled as is_grad_enabled
 from graphc.frontend.context import no_grad as no_grad
+from graphc.frontend.counting import count_ops as count_ops
 from graphc.frontend.creation import arange as arange
 from graphc.frontend.creation import asarray as asarray
 from graphc.frontend.creation import empty as empty
@@ -25,15 +25,73 @@ from graphc.frontend.creation import ones_like as ones_like
 from graphc.frontend.creation import tensor as tensor
 from graphc.frontend.creation import zeros as zeros
 from graphc.frontend.creation import zeros_like as zeros_like
+from graphc.frontend.elementwise import abs as abs
+from graphc.frontend.elementwise import acos as acos
+from graphc.frontend.elementwise import acosh as acosh
+from graphc.frontend.elementwise import add as add
+from graphc.frontend.elementwise import asin as asin
+from graphc.frontend.elementwise import asinh as asinh
 from graphc.frontend.elementwise import astype as astype
+from graphc.frontend.elementwise import atan as atan
+from graphc.frontend.elementwise import atan2 as atan2
+from graphc.frontend.elementwise import atanh as atanh
+from graphc.frontend.elementwise import bitwise_and as bitwise_and
+from graphc.frontend.elementwise import bitwise_invert as bitwise_invert
+from graphc.frontend.elementwise import bitwise_or as bitwise_or
+from graphc.frontend.elementwise import bitwise_xor as bitwise_xor
+from graphc.frontend.elementwise import ceil as ceil
 from graphc.frontend.elementwise import clip as clip
+from graphc.frontend.elementwise import copysign as copysign
+from graphc.frontend.elementwise import cos as cos
+from graphc.frontend.elementwise import cosh as cosh
+from graphc.frontend.elementwise import divide as divide
+from graphc.frontend.elementwise import equal as equal
 from graphc.frontend.elementwise import erf as erf
 from graphc.frontend.elementwise import erfc as erfc
+from graphc.frontend.elementwise import exp as exp
+from graphc.frontend.elementwise import exp2 as exp2
+from graphc.frontend.elementwise import expm1 as expm1
+from graphc.frontend.elementwise import floor as floor
+from graphc.frontend.elementwise import floor_divide as floor_divide
 from graphc.frontend.elementwise import gelu as gelu
+from graphc.frontend.elementwise import greater as greater
+from graphc.frontend.elementwise import greater_equal as greater_equal
+from graphc.frontend.elementwise import isfinite as isfinite
+from graphc.frontend.elementwise import isinf as isinf
+from graphc.frontend.elementwise import isnan as isnan
+from graphc.frontend.elementwise import less as less
+from graphc.frontend.elementwise import less_equal as less_equal
+from graphc.frontend.elementwise import log as log
+from graphc.frontend.elementwise import log1p as log1p
+from graphc.frontend.elementwise import log2 as log2
+from graphc.frontend.elementwise import log10 as log10
+from graphc.frontend.elementwise import logical_and as logical_and
+from graphc.frontend.elementwise import logical_not as logical_not
+from graphc.frontend.elementwise import logical_or as logical_or
+from graphc.frontend.elementwise import logical_xor as logical_xor
+from graphc.frontend.elementwise import maximum as maximum
+from graphc.frontend.elementwise import minimum as minimum
+from graphc.frontend.elementwise import multiply as multiply
+from graphc.frontend.elementwise import negative as negative
+from graphc.frontend.elementwise import not_equal as not_equal
+from graphc.frontend.elementwise import positive as positive
+from graphc.frontend.elementwise import power as power
+from graphc.frontend.elementwise import reciprocal as reciprocal
 from graphc.frontend.elementwise import relu as relu
+from graphc.frontend.elementwise import remainder as remainder
+from graphc.frontend.elementwise import round as round
 from graphc.frontend.elementwise import sigmoid as sigmoid
+from graphc.frontend.elementwise import sign as sign
+from graphc.frontend.elementwise import sin as sin
+from graphc.frontend.elementwise import sinh as sinh
 from graphc.frontend.elementwise import softplus as softplus
+from graphc.frontend.elementwise import sqrt as sqrt
+from graphc.frontend.elementwise import square as square
 from graphc.frontend.elementwise import stop_gradient as stop_gradient
+from graphc.frontend.elementwise import subtract as subtract
+from graphc.frontend.elementwise import tan as tan
+from graphc.frontend.elementwise import tanh as tanh
+from graphc.frontend.elementwise import trunc as trunc
 from graphc.frontend.elementwise import where as where
 from graphc.frontend.indexing import take as take
 from graphc.frontend.indexing import take_along_axis as take_along_axis
@@ -91,6 +149,5 @@ uint32 = _dtypes.uint32.numpy
 uint64 = _dtypes.uint64.numpy
 bool = _dtypes.bool_.numpy
 
-globals().update(_elementwise.FUNCTIONS)
-pow = _elementwise.power
+pow = power
 _methods.install()

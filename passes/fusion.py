@@ -79,6 +79,7 @@ class _Builder:
     def _build(self, value: Value) -> None:
         """Make a value and all it needs. Iterative."""
         stack = [value]
+        opened: set[Value] = set()
         while stack:
             x = stack[-1]
             if x in self.values:
@@ -88,6 +89,8 @@ class _Builder:
             needs = list(x.node.operands) if group is None else self._frontier(self.stored[group], group)
             missing = [v for v in needs if v not in self.values]
             if missing:
+                assert x not in opened, "kernels depend on one another in a cycle"
+                opened.add(x)
                 stack.extend(reversed(missing))
                 continue
             if group is None:

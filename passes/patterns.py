@@ -17,15 +17,24 @@ import numpy as np
 
 from graphc.ir.graph import Attribute, Node, Value, attribute_key
 
-__all__ = ["Applied", "Literal", "P", "Pattern", "Rule", "Scalar", "Variable", "literal", "match", "rule"]
+__all__ = [
+    "Applied",
+    "Literal",
+    "P",
+    "Pattern",
+    "Rule",
+    "Scalar",
+    "Variable",
+    "common_element",
+    "literal",
+    "match",
+    "rule",
+]
 
 Bindings = dict[str, Any]
 
 #: Ops whose operands a pattern may find in either order. Maximum and minimum are not: zeros differ in sign.
 COMMUTATIVE = frozenset({"add", "multiply", "equal", "not_equal", "bitwise_and", "bitwise_or", "bitwise_xor"})
-
-#: Constants with more elements are not searched for a common value.
-_SPLAT_ELEMENTS = 4096
 
 
 class Pattern:
@@ -121,10 +130,14 @@ def literal(value: Value) -> Any:
         value = value.node.operands[0]
     if value.node.op.name != "constant":
         return None
-    array = value.node.attrs["value"].array
-    if not 0 < array.size <= _SPLAT_ELEMENTS:
-        return None
+    return common_element(value.node.attrs["value"].array)
+
+
+def common_element(array: np.ndarray[Any, Any]) -> Any:
+    """The element that an array consists of, by bits; None if there are several or none. A glance rejects most arrays."""
     flat = array.reshape(-1)
+    if flat.size == 0 or flat[0].tobytes() != flat[-1].tobytes():
+        return None
     raw = flat.view(np.uint8).reshape(flat.size, -1)
     return flat[0] if (raw == raw[0]).all() else None
 

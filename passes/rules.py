@@ -22,7 +22,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.graph import Node, Value, constant, make
 from graphc.ir.op import Elementwise, GraphBuilder
 from graphc.ir.types import Shape
-from graphc.passes.patterns import P, Rule, Scalar, Variable, literal, rule
+from graphc.passes.patterns import P, Rule, Scalar, Variable, common_element, literal, rule
 
 __all__ = ["ALL", "EXACT", "VALUE_CHANGING"]
 
@@ -84,12 +84,9 @@ def _divide_by_multiplying(x: Value, c: Any) -> Value:
         return B.multiply(x, like(x, c.dtype.type(1) / c))
 
 
-def _square(x: Value) -> Value:
-    return B.square(x)
-
-
-def _absolute(x: Value) -> Value:
-    return B.absolute(x)
+def _to(name: str) -> Callable[..., Value]:
+    """A right-hand side: the op `name` on what is bound to x, y, ..."""
+    return lambda **bound: make(name, tuple(bound[key] for key in sorted(bound))).result
 
 
 def _is_broadcast_scalar(node: Node) -> bool:
@@ -102,7 +99,22 @@ def _power_of_two(node: Node) -> Value | None:
     base, exponent = node.operands
     if not _is_broadcast_scalar(node) or not base.dtype.is_float or literal(exponent) != 2:
         return None
-    return B.multiply(base, base)
+    return B.square(base)
+
+
+def _times_negated(x: Value, c: Any) -> Value:
+    with np.errstate(all="ignore"):
+        return B.multiply(x, like(x, np.negative(c)))
+
+
+def _over_negated(x: Value, c: Any) -> Value:
+    return B.divide(x, like(x, np.negative(c)))
+
+
+def _product_with_itself(node: Node) -> Value | None:
+    """Of constants nothing is made: they fold."""
+    left, right = node.operands
+    return B.square(left) if left is right and literal(left) is None else None
 
 
 ARITHMETIC = (
@@ -118,11 +130,16 @@ ARITHMETIC = (
     rule("x - (-y) --> x + y", x - (-y), lambda x, y: x + y),
     rule("(-x) * (-y) --> x * y", (-x) * (-y), lambda x, y: x * y),
     rule("(-x) / (-y) --> x / y", (-x) / (-y), lambda x, y: x / y),
-    rule("square(-x) --> square(x)", P.square(-x), _square),
-    rule("|-x| --> |x|", P.absolute(-x), _absolute, where=is_signed),
-    rule("||x|| --> |x|", P.absolute(P.absolute(x)), _absolute),
+    rule("square(-x) --> square(x)", P.square(-x), _to("square")),
+    rule("|-x| --> |x|", P.absolute(-x), _to("absolute"), where=is_signed),
+    rule("||x|| --> |x|", P.absolute(P.absolute(x)), _to("absolute")),
+    rule("-(x * c) --> x * (-c)", -(x * c), _times_negated),
+    rule("(-x) * c --> x * (-c)", (-x) * c, _times_negated),
+    rule("-(x / c) --> x / (-c)", -(x / c), _over_negated),
+    rule("(-x) / c --> x / (-c)", (-x) / c, _over_negated),
+    Rule("x * x --> square(x)", True, ("multiply",), _product_with_itself),
     rule("x / c --> x * (1/c), c = 2**k", x / c, _divide_by_multiplying, where=_has_exact_reciprocal),
-    Rule("power(x, 2) --> x * x", True, ("power",), _power_of_two),
+    Rule("power(x, 2) --> square(x)", True, ("power",), _power_of_two),
     rule("x * 0 --> 0, integers", x * 0, zero, where=is_integer),
     rule("x - x --> 0, integers", x - x, zero, where=is_integer),
     rule("x // 1 --> x, integers", P.floor_divide(x, 1), lambda x: x, where=is_integer),
@@ -179,6 +196,12 @@ LOGIC = (
     rule("x <= x --> True, integers and bools", P.less_equal(x, x), true, where=lambda x: not x.dtype.is_float),
     rule("x >= x --> True, integers and bools", P.greater_equal(x, x), true, where=lambda x: not x.dtype.is_float),
     rule("x != x --> False, integers and bools", P.not_equal(x, x), false, where=lambda x: not x.dtype.is_float),
+    rule("(x > y) | (x == y) --> x >= y", P.greater(x, y) | P.equal(x, y), _to("greater_equal")),
+    rule("(x < y) | (x == y) --> x <= y", P.less(x, y) | P.equal(x, y), _to("less_equal")),
+    rule("not (x == y) --> x != y", P.logical_not(P.equal(x, y)), _to("not_equal")),
+    rule("not (x != y) --> x == y", P.logical_not(P.not_equal(x, y)), _to("equal")),
+    rule("select(c, True, False) --> c", P.select(condition, True, False), lambda condition: condition),
+    rule("select(c, False, True) --> not c", P.select(condition, False, True), _to("logical_not")),
     rule("x == True --> x", P.equal(x, True), lambda x: x),
     rule("x != False --> x", P.not_equal(x, False), lambda x: x),
 )
@@ -275,7 +298,51 @@ def _moved_splat(node: Node) -> Value | None:
     return B.broadcast(below.operands[0], shape=shape) if shape else below.operands[0]
 
 
+def _broadcast_of_units(node: Node) -> Value | None:
+    """A reshape that only puts ones before the shape is what broadcasting does by itself."""
+    reshape = node.operands[0].node
+    if reshape.op.name != "reshape":
+        return None
+    x = reshape.operands[0]
+    lead = len(reshape.attrs["shape"]) - len(x.shape)
+    if lead < 0 or reshape.attrs["shape"] != (1,) * lead + x.shape:
+        return None
+    return B.broadcast(x, shape=node.attrs["shape"])
+
+
+def _uniform_constant(node: Node) -> Value | None:
+    """One form for tensors of equal elements: no buffer, and other rules see it."""
+    array = node.attrs["value"].array
+    element = common_element(array) if array.ndim else None
+    return None if element is None else B.broadcast(constant(element), shape=tuple(array.shape))
+
+
+def _slice_of_concatenate(node: Node) -> Value | None:
+    """A slice that lies in one of the operands that were put together."""
+    joined = node.operands[0].node
+    if joined.op.name != "concatenate":
+        return None
+    axis = joined.attrs["axis"]
+    start, size, step = (node.attrs[name] for name in ("start", "size", "step"))
+    last = start[axis] + (size[axis] - 1) * step[axis]
+    if not all(isinstance(d, int) for d in (start[axis], last)) or 0 in size:
+        return None
+    offset: Dim = 0
+    for part in joined.operands:
+        extent = part.shape[axis]
+        if not isinstance(offset, int) or not isinstance(extent, int):
+            return None
+        if offset <= min(start[axis], last) and max(start[axis], last) < offset + extent:
+            moved = (*start[:axis], start[axis] - offset, *start[axis + 1 :])
+            return B.slice(part, start=moved, size=size, step=step)
+        offset += extent
+    return None
+
+
 MOVEMENT = (
+    Rule("constant of equal elements --> broadcast(scalar)", True, ("constant",), _uniform_constant),
+    Rule("broadcast(reshape(x, [1, ..., *x.shape])) --> broadcast(x)", True, ("broadcast",), _broadcast_of_units),
+    Rule("slice(concatenate(x, y)) --> slice(x)", True, ("slice",), _slice_of_concatenate),
     Rule("transpose(x, identity) --> x", True, ("transpose",), _identity_transpose),
     rule(
         "transpose(transpose(x, p), q) --> transpose(x, p[q])",

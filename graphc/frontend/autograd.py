@@ -16,7 +16,7 @@ from graphc.errors import GradientError, ShapeError, message
 from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.tape import Leaf, Reference, Stale, TapeNode, steps_from, topological
-from graphc.frontend.tensor import Tensor, apply, native_array
+from graphc.frontend.tensor import Tensor, apply, native_array, observe
 from graphc.frontend.trace import Trace, TraceBuilder, Traced
 from graphc.interp import NumpyBuilder
 from graphc.ir.graph import Attribute
@@ -40,7 +40,9 @@ class ArrayBuilder(NumpyBuilder):
         for x in operands:
             if isinstance(x, Stale):
                 raise x.fail()
-        return super().apply(op, operands, attrs)
+        results = super().apply(op, operands, attrs)
+        observe(op, operands, results)
+        return results
 
 
 class TensorBuilder(Builder):

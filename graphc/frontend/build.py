@@ -19,7 +19,7 @@ from graphc.errors import ArtifactError
 from graphc.ir.graph import Graph
 from graphc.ir.location import Location
 from graphc.ir.printer import to_text
-from graphc.passes.manager import Compilation, Stage, run_pipeline
+from graphc.passes.manager import Compilation, run_pipeline
 from graphc.passes.pipelines import COMPILE
 from graphc.runtime import cache
 from graphc.runtime.executable import Executable

@@ -154,7 +154,7 @@ def _finish(
         value = trace.value_of(handles[position])
         if value is not input_value(input_index, trace.types[input_index]):
             mutated.append((out.add(value), input_index))
-    writes = {k: j for k, j in mutated}
+    writes = dict(mutated)
     for slot in trace.states.values():
         if slot.written and slot.current is not slot.initial:
             writes[out.add(slot.current)] = slot.index

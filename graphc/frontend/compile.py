@@ -261,7 +261,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def compile(  # noqa: A001
+def compile(
     function: Any = None,
     *,
     static_argnames: str | Sequence[str] = (),

@@ -17,17 +17,76 @@ from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, default_dtype
 
 __all__ = [
+    "FUNCTIONS",
     "UFUNCS",
+    "abs",
+    "acos",
+    "acosh",
+    "add",
+    "apply_ufunc",
+    "asin",
+    "asinh",
     "astype",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_invert",
+    "bitwise_or",
+    "bitwise_xor",
+    "ceil",
     "clip",
+    "copysign",
+    "cos",
+    "cosh",
+    "divide",
+    "equal",
     "erf",
     "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "floor_divide",
     "gelu",
+    "greater",
+    "greater_equal",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "less",
+    "less_equal",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "maximum",
+    "minimum",
+    "multiply",
+    "negative",
+    "not_equal",
+    "positive",
     "power",
+    "reciprocal",
     "relu",
+    "remainder",
+    "round",
     "sigmoid",
+    "sign",
+    "sin",
+    "sinh",
     "softplus",
+    "sqrt",
+    "square",
     "stop_gradient",
+    "subtract",
+    "tan",
+    "tanh",
+    "trunc",
     "where",
 ]
 
@@ -150,13 +209,129 @@ def _function(name: str) -> Callable[..., Tensor]:
     return function
 
 
-FUNCTIONS: dict[str, Callable[..., Tensor]] = {name: _function(name) for name in UFUNCS}
+# fmt: off
+add = _function("add")
+subtract = _function("subtract")
+multiply = _function("multiply")
+divide = _function("divide")
+floor_divide = _function("floor_divide")
+remainder = _function("remainder")
+maximum = _function("maximum")
+minimum = _function("minimum")
+atan2 = _function("atan2")
+negative = _function("negative")
+positive = _function("positive")
+abs = _function("abs")
+sign = _function("sign")
+sqrt = _function("sqrt")
+square = _function("square")
+reciprocal = _function("reciprocal")
+exp = _function("exp")
+exp2 = _function("exp2")
+expm1 = _function("expm1")
+log = _function("log")
+log2 = _function("log2")
+log10 = _function("log10")
+log1p = _function("log1p")
+sin = _function("sin")
+cos = _function("cos")
+tan = _function("tan")
+asin = _function("asin")
+acos = _function("acos")
+atan = _function("atan")
+sinh = _function("sinh")
+cosh = _function("cosh")
+tanh = _function("tanh")
+asinh = _function("asinh")
+acosh = _function("acosh")
+atanh = _function("atanh")
+floor = _function("floor")
+ceil = _function("ceil")
+trunc = _function("trunc")
+round = _function("round")
+copysign = _function("copysign")
+equal = _function("equal")
+not_equal = _function("not_equal")
+less = _function("less")
+less_equal = _function("less_equal")
+greater = _function("greater")
+greater_equal = _function("greater_equal")
+isnan = _function("isnan")
+isinf = _function("isinf")
+isfinite = _function("isfinite")
+logical_and = _function("logical_and")
+logical_or = _function("logical_or")
+logical_xor = _function("logical_xor")
+logical_not = _function("logical_not")
+bitwise_and = _function("bitwise_and")
+bitwise_or = _function("bitwise_or")
+bitwise_xor = _function("bitwise_xor")
+bitwise_invert = _function("bitwise_invert")
+# fmt: on
 
-add, subtract, multiply, divide = (FUNCTIONS[n] for n in ("add", "subtract", "multiply", "divide"))
-square, sqrt, exp, log1p, maximum, minimum = (
-    FUNCTIONS[n] for n in ("square", "sqrt", "exp", "log1p", "maximum", "minimum")
-)
-tanh, less_equal, less, greater, isnan = (FUNCTIONS[n] for n in ("tanh", "less_equal", "less", "greater", "isnan"))
+#: The functions above by name.
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    f.__name__: f
+    for f in (
+        add,
+        subtract,
+        multiply,
+        divide,
+        floor_divide,
+        remainder,
+        maximum,
+        minimum,
+        atan2,
+        negative,
+        positive,
+        abs,
+        sign,
+        sqrt,
+        square,
+        reciprocal,
+        exp,
+        exp2,
+        expm1,
+        log,
+        log2,
+        log10,
+        log1p,
+        sin,
+        cos,
+        tan,
+        asin,
+        acos,
+        atan,
+        sinh,
+        cosh,
+        tanh,
+        asinh,
+        acosh,
+        atanh,
+        floor,
+        ceil,
+        trunc,
+        round,
+        copysign,
+        equal,
+        not_equal,
+        less,
+        less_equal,
+        greater,
+        greater_equal,
+        isnan,
+        isinf,
+        isfinite,
+        logical_and,
+        logical_or,
+        logical_xor,
+        logical_not,
+        bitwise_and,
+        bitwise_or,
+        bitwise_xor,
+        bitwise_invert,
+    )
+}
 
 
 def power(x1: Any, x2: Any, /) -> Tensor:
@@ -210,7 +385,7 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
     return op("select", c, x, y)
 
 
-def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
+def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """Limit elements to [min, max]; None is no limit. NaN stays, and the upper limit wins if they cross, as in NumPy."""
     out = as_tensor(x)
     if min is not None:

@@ -118,10 +118,8 @@ def _classify(x: Tensor, index: Any) -> tuple[list[Any], bool]:
 
 
 def _is_mask(item: Any) -> bool:
-    return (
-        isinstance(item, (np.ndarray, Tensor))
-        and item.dtype == np.bool_
-        or (isinstance(item, list) and bool(item) and np.asarray(item).dtype == np.bool_)
+    return (isinstance(item, (np.ndarray, Tensor)) and item.dtype == np.bool_) or (
+        isinstance(item, list) and bool(item) and np.asarray(item).dtype == np.bool_
     )
 
 
@@ -173,14 +171,11 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 def _advanced(x: Tensor, items: list[Any]) -> Tensor:
     """Indices with integer arrays: slice the other axes first, bring the indexed ones to the front, take, move back."""
     basic_items = [slice(None) if isinstance(i, Tensor) or _is_integer(i) else i for i in items]
-    advanced: list[tuple[int, Tensor]] = []
-    position = 0
-    for item in items:
-        if isinstance(item, Tensor) or _is_integer(item):
-            advanced.append(
-                (position, item if isinstance(item, Tensor) else as_tensor(np.asarray(item, dtype=np.int64)))
-            )
-        position += 1
+    advanced = [
+        (position, item if isinstance(item, Tensor) else as_tensor(np.asarray(item, dtype=np.int64)))
+        for position, item in enumerate(items)
+        if isinstance(item, Tensor) or _is_integer(item)
+    ]
     sliced = _slice(x, _basic(x, basic_items))
     axes = [a for a, _ in advanced]
     adjacent = axes == list(range(axes[0], axes[0] + len(axes)))

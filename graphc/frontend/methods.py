@@ -298,7 +298,7 @@ def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], k
 
 
 def _unknown(what: str, operands: tuple[Any, ...], known: list[str]) -> UnsupportedError:
-    bare = what.split(" ")[0].removeprefix("numpy.")
+    bare = what.split(" ", maxsplit=1)[0].removeprefix("numpy.")
     near = get_close_matches(bare, known, n=3)
     return UnsupportedError(
         message(
@@ -351,7 +351,7 @@ def _numpy_where(condition: Any, *sides: Any) -> Tensor:
     return elementwise.where(condition, *sides)
 
 
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:  # noqa: A002
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     tensor = as_tensor(x)
     if ord not in (None, 2) or (ord == 2 and axis is None and tensor.ndim != 1):
         raise _unknown(f"numpy.linalg.norm with ord={ord!r}", (x,), [])
@@ -381,7 +381,7 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.expand_dims: lambda a, axis: shaping.expand_dims(a, axis=axis),
     np.squeeze: lambda a, axis=None: shaping.squeeze(a, axis=axis),
     np.broadcast_to: lambda array, shape, subok=False: shaping.broadcast_to(array, shape),
-    np.broadcast_arrays: lambda *arrays, subok=False: shaping.broadcast_arrays(*arrays),
+    np.broadcast_arrays: shaping.broadcast_arrays,
     np.concatenate: _numpy_concatenate,
     np.stack: _numpy_stack,
     np.vstack: lambda tup, **kw: shaping.concat([_at_least_2d(t) for t in tup], axis=0),
@@ -392,7 +392,7 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.flip: lambda m, axis=None: shaping.flip(m, axis=axis),
     np.roll: lambda a, shift, axis=None: shaping.roll(a, shift, axis=axis),
     np.pad: shaping.pad,
-    np.tile: lambda A, reps: shaping.tile(A, reps),
+    np.tile: shaping.tile,
     np.repeat: lambda a, repeats, axis=None: shaping.repeat(a, repeats, axis=axis),
     np.tril: lambda m, k=0: shaping.tril(m, k=k),
     np.triu: lambda m, k=0: shaping.triu(m, k=k),

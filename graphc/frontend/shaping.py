@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -249,7 +250,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
                 )
             )
         bounds = list(range(0, extent + 1, extent // count)) if extent else [0] * (count + 1)
-    pairs = zip(bounds, bounds[1:], strict=False)
+    pairs = itertools.pairwise(bounds)
     return [slice_axis(tensor, number, min(low, extent), max(high - low, 0)) for low, high in pairs]
 
 

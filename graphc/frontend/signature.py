@@ -148,7 +148,7 @@ class Guard:
     def holds(self) -> bool:
         """Whether the scalar is unchanged (NaN equals NaN)."""
         now = self.read()
-        return type(now) is type(self.value) and (now == self.value or (now != now and self.value != self.value))
+        return type(now) is type(self.value) and (now == self.value or repr(now) == repr(self.value))
 
 
 def scalar_guards(function: Any) -> tuple[Guard, ...]:
@@ -164,7 +164,7 @@ def scalar_guards(function: Any) -> tuple[Guard, ...]:
         for space, name, value, read in _names(f):
             if isinstance(value, _SCALARS):
                 found[space, name] = Guard(name, read, value)
-            elif isinstance(value, FunctionType) and not value.__module__.partition(".")[0] in ("graphc", "numpy"):
+            elif isinstance(value, FunctionType) and value.__module__.partition(".")[0] not in ("graphc", "numpy"):
                 pending.append(value)
     return tuple(found.values())
 
@@ -173,7 +173,7 @@ def _plain(function: Any) -> FunctionType | None:
     function = getattr(function, "__func__", function)
     if isinstance(function, FunctionType):
         return function
-    call = getattr(type(function), "__call__", None)
+    call = type(function).__dict__.get("__call__")
     return call if isinstance(call, FunctionType) and not isinstance(function, Tracked) else None
 
 

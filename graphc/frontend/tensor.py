@@ -9,7 +9,7 @@ Operators and methods are installed on the class by `graphc.frontend.methods`; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from graphc.ir.graph import Attribute
 from graphc.ir.op import Op
 from graphc.ir.types import TensorType
 
-__all__ = ["Tensor", "Version", "apply", "default_dtype", "native_array", "record", "set_default_dtype"]
+__all__ = ["Tensor", "Version", "apply", "default_dtype", "native_array", "observe", "record", "set_default_dtype"]
 
 Array = np.ndarray[Any, Any]
 
@@ -339,6 +339,16 @@ class Tensor:
         return out
 
 
+#: Called with (op, operand arrays, result arrays) after each op that dynamic mode runs.
+_OBSERVERS: list[Callable[[Op, Sequence[Array], Sequence[Array]], None]] = []
+
+
+def observe(op: Op, operands: Sequence[Array], results: Sequence[Array]) -> None:
+    """Tell the observers of dynamic mode that an op ran."""
+    for observer in _OBSERVERS:
+        observer(op, operands, results)
+
+
 def record(
     op: Op,
     attrs: Mapping[str, Attribute],
@@ -372,6 +382,8 @@ def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Attribute] | N
         return trace.apply(op, operands, attrs)
     arrays = tuple(t._array for t in operands)
     found = op.evaluate(arrays, attrs)
+    if _OBSERVERS:
+        observe(op, arrays, found)
     results = tuple(Tensor(array) for array in found)
     if op.kind == "movement" and len(operands) == 1 and np.may_share_memory(found[0], arrays[0]):
         origin = operands[0]

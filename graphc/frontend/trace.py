@@ -41,7 +41,7 @@ class Traced(Tensor):
     """A value of the graph that is being traced. `kind` is what dynamic mode would give, "tensor" or "ndarray"; `weak`
     marks a Python float argument, which takes the dtype of what it meets."""
 
-    __slots__ = ("_trace", "_value", "_view", "_seen", "kind", "weak")
+    __slots__ = ("_seen", "_trace", "_value", "_view", "kind", "weak")
 
     def __init__(self, trace: Trace, value: Value, kind: str = "tensor", *, weak: bool = False) -> None:
         super().__init__(None)  # type: ignore[arg-type]
@@ -76,10 +76,10 @@ class Traced(Tensor):
             )
         )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304
         self.concrete("Python control flow or bool() (`if`, `while`, `and`, `or`, `not`, `assert`)")
 
-    def __index__(self) -> int:
+    def __index__(self) -> NoReturn:  # noqa: PLE0305
         self.concrete("an index, a size or range()")
 
     def __format__(self, spec: str) -> str:

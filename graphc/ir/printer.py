@@ -83,8 +83,9 @@ def difference(before: Graph, after: Graph) -> str:
     """What changed, as a unified diff. Nodes that both graphs share have one name in both, so that only lines of nodes that
     are new, gone or moved are shown."""
     known = value_names(before)
-    texts = [to_text(before), "\n".join(t for t, _ in _Printer(True, True, known).graph(after, "")) + "\n"]
-    lines = difflib.unified_diff(*(t.splitlines() for t in texts), "before", "after", lineterm="", n=1)
+    old = to_text(before).splitlines()
+    new = [text for text, _ in _Printer(True, True, known).graph(after, "")]
+    lines = difflib.unified_diff(old, new, "before", "after", lineterm="", n=1)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -83,10 +83,10 @@ class Sequential(_Numbered):
     def _of(cls, modules: list[Module]) -> Any:
         return cls(*modules)
 
-    def forward(self, input: Any) -> Any:  # noqa: A002
+    def forward(self, input: Any) -> Any:
         """The input passed through all modules."""
         for module in self._modules():
-            input = module(input)  # noqa: A001
+            input = module(input)
         return input
 
 

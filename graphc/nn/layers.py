@@ -51,7 +51,7 @@ class Linear(Module):
         if self.bias is not None:
             init.uniform_(self.bias, -bound, bound, generator)
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """[..., in_features] to [..., out_features]."""
         return functional.linear(input, self.weight, self.bias)
 
@@ -66,7 +66,7 @@ class Identity(Module):
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def forward(self, input: Any) -> Any:  # noqa: A002
+    def forward(self, input: Any) -> Any:
         """The input."""
         return input
 
@@ -74,7 +74,7 @@ class Identity(Module):
 class ReLU(Module):
     """max(x, 0)."""
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """Elementwise; any shape."""
         return functional.relu(input)
 
@@ -82,7 +82,7 @@ class ReLU(Module):
 class Tanh(Module):
     """Hyperbolic tangent."""
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """Elementwise; any shape."""
         return functional.tanh(input)
 
@@ -90,7 +90,7 @@ class Tanh(Module):
 class Sigmoid(Module):
     """1 / (1 + exp(-x))."""
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """Elementwise; any shape."""
         return functional.sigmoid(input)
 
@@ -101,7 +101,7 @@ class GELU(Module):
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = approximate
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """Elementwise; any shape."""
         return functional.gelu(input, approximate=self.approximate)
 
@@ -116,7 +116,7 @@ class Softmax(Module):
     def __init__(self, dim: int = -1) -> None:
         self.dim = dim
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """Same shape as the input."""
         return functional.softmax(input, dim=self.dim)
 
@@ -132,7 +132,7 @@ class Flatten(Module):
         self.start_dim = start_dim
         self.end_dim = end_dim
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """[a, b, c, ...] to [a, b * c * ...] by default."""
         return functional.flatten(input, self.start_dim, self.end_dim)
 
@@ -150,7 +150,7 @@ class Dropout(Module):
         self.p = p
         self.generator = generator
 
-    def forward(self, input: Any) -> Tensor:  # noqa: A002
+    def forward(self, input: Any) -> Tensor:
         """Same shape as the input."""
         return functional.dropout(input, self.p, self.training, self.generator)
 

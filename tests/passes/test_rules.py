@@ -130,6 +130,15 @@ def part(x: Value, start: int, size: int, step: int) -> Value:
     return B.slice(x, start=(0, 0, start), size=(*x.shape[:2], size), step=(1, 1, step))
 
 
+def rows(x: Value, start: int, size: int, step: int) -> Value:
+    return B.slice(x, start=(0, start, 1), size=(1, size, 1), step=(1, step, 1))
+
+
+def uniform(dtype: DType) -> Iterator[Instance]:
+    for element in specials(dtype):
+        yield Graph((), (constant(np.full((2, 1), element)),)), []
+
+
 def rounded(outer: str) -> list[Callable[[Value], Value]]:
     return [
         lambda x, i=inner: make(outer, (make(i, (x,)).result,)).result for inner in ("floor", "ceil", "trunc", "rint")
@@ -158,7 +167,20 @@ def lifted(x: Value, value: float, *, scalar: bool = True) -> Value:
 
 
 INSTANCES: dict[str, Callable[[DType], Iterator[Instance]]] = {
-    "power(x, 2) --> x * x": unary(lambda x: B.power(x, lifted(x, 2))),
+    "x * x --> square(x)": unary(lambda x: B.multiply(x, x)),
+    "constant of equal elements --> broadcast(scalar)": uniform,
+    "broadcast(reshape(x, [1, ..., *x.shape])) --> broadcast(x)": unary(
+        lambda x: B.broadcast(B.reshape(scalar_of(x), shape=(1, 1)), shape=(2, 3)),
+        lambda x: B.broadcast(B.reshape(last(x), shape=(1, *x.shape)), shape=(3, *x.shape)),
+        lambda x: B.broadcast(B.reshape(last(x), shape=x.shape), shape=(3, *x.shape[1:])),
+    ),
+    "slice(concatenate(x, y)) --> slice(x)": unary(
+        lambda x: rows(B.concatenate(x, splat(x, 1, 3, x.shape[2]), axis=1), 0, 2, 1),
+        lambda x: rows(B.concatenate(splat(x, 1, 3, x.shape[2]), x, axis=1), 4, 2, -1),
+        lambda x: rows(B.concatenate(splat(x, 1, 1, x.shape[2]), x, x, axis=1), 3, 2, 1),
+        lambda x: B.slice(B.concatenate(x, x, axis=0), start=(1, 0, 0), size=(1, 2, 1), step=(1, 1, 5)),
+    ),
+    "power(x, 2) --> square(x)": unary(lambda x: B.power(x, lifted(x, 2))),
     "round(round'(x)) --> round'(x)": unary(*(f for o in ("floor", "ceil", "trunc", "rint") for f in rounded(o))),
     "convert(x, its dtype) --> x": unary(lambda x: B.convert(x, dtype=x.dtype)),
     "convert(convert(x, wider), x's dtype) --> x": unary(*(there_and_back(d) for d in dtypes.ALL)),

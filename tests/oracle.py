@@ -1,0 +1,99 @@
+"""Is a result right? One judge for all tests that run an op in another way than by its NumPy definition.
+
+Exactly rounded results must agree bit for bit; others must be within the math library's bounds, or, for sums and
+products over many elements, within the bound of any order of summation; held graphs within a few ulp.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from samples import Sample
+
+from graphc import dtypes
+from graphc.dtypes import float32, float64
+from graphc.ir.op import Composite, Contraction, Elementwise, Fused, Op, Reduction
+from graphc.ops import mathlib, mathtrig
+
+__all__ = ["fault", "same_bits"]
+
+Array = np.ndarray[Any, Any]
+
+#: NumPy's own error in float64, where the reference is no more exact than it, in ulp (3 where not said).
+_REFERENCE_ULP = {"erfc": 6.0, "power": 1.0}
+#: Where NumPy does not say which of two zeros it gives.
+_ANY_ZERO = {"maximum", "minimum", "max", "min"}
+
+
+def same_bits(found: Array, expected: Array, *, zeros_equal: bool = False) -> bool:
+    """Equal in dtype and shape, and bit for bit but for payloads of NaN (and, if asked, signs of zeros)."""
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        return False
+    return bool(_same_elements(found, expected, zeros_equal).all())
+
+
+def _same_elements(found: Array, expected: Array, zeros_equal: bool) -> Array:
+    if found.dtype.kind != "f":
+        return np.asarray(found == expected)
+    signs = zeros_equal | (np.signbit(found) == np.signbit(expected))
+    return np.asarray((np.isnan(found) & np.isnan(expected)) | ((found == expected) & signs))
+
+
+def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
+    """What is wrong with `found`, a result of `op` on `sample` whose NumPy definition gives `expected`; empty if nothing."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    if found.dtype != expected.dtype or found.shape != expected.shape:
+        return f"{sample}: {found.dtype}{found.shape}, expected {expected.dtype}{expected.shape}"
+    if expected.dtype.kind == "f" and isinstance(op, Elementwise) and not op.exact:
+        expected, right = _within_bound(op, sample, found, expected)
+    elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot"):
+        right = _same_elements(found, expected, True) | _near(op, sample, found, expected)
+    elif expected.dtype.kind == "f" and isinstance(op, (Fused, Composite)):
+        # The sampled bodies are short and well conditioned.
+        right = np.isclose(found, expected, rtol=32 * np.finfo(found.dtype).eps, atol=0, equal_nan=True)
+    else:
+        right = _same_elements(found, expected, op.name in _ANY_ZERO)
+    return "" if right.all() else _describe(sample, found, expected, ~right)
+
+
+def _within_bound(op: Elementwise, sample: Sample, found: Array, expected: Array) -> tuple[Array, Array]:
+    dtype = dtypes.from_numpy(expected.dtype)
+    bound = mathlib.BOUNDS[{"power": "pow"}.get(op.name, op.name), dtype.name]
+    exact = expected
+    if dtype is float32:
+        exact = op.evaluate([x.astype(np.float64) for x in sample.operands], sample.attrs)[0]
+        with np.errstate(all="ignore"):
+            expected = exact.astype(np.float32)
+        bound += 0.01
+    else:
+        bound += _REFERENCE_ULP.get(op.name, 3.0)
+    if op.name in ("sin", "cos", "tan") and dtype is float64:
+        # The math library's documented limit.
+        beyond = np.abs(sample.operands[0]) >= mathtrig.TRIG_LIMIT
+        exact, expected = (np.where(beyond, np.nan, y) for y in (exact, expected))
+    with np.errstate(all="ignore"):
+        error = np.abs(found.astype(np.float64) - exact) / np.spacing(np.abs(expected)).astype(np.float64)
+    # Infinite is near to a result that is all but too great.
+    greatest = np.finfo(expected.dtype).max
+    overflow = (np.abs(exact) >= greatest) & (np.abs(found) >= greatest) & (np.sign(exact) == np.sign(found))
+    close = np.isfinite(expected) & (error <= bound)
+    return expected, _same_elements(found, expected, False) | close | overflow
+
+
+def _near(op: Op, sample: Sample, found: Array, expected: Array) -> Array:
+    """Within n * eps of the sum of magnitudes."""
+    operands = [np.abs(x) for x in sample.operands]
+    (scale,) = op.evaluate(operands, sample.attrs)
+    count = sample.operands[0].size if isinstance(op, Reduction) else max(x.size for x in sample.operands)
+    assert isinstance(op, (Reduction, Contraction))
+    with np.errstate(all="ignore"):
+        return np.asarray(np.abs(found - expected) <= count * np.finfo(found.dtype).eps * scale)
+
+
+def _describe(sample: Sample, found: Array, expected: Array, wrong: Array) -> str:
+    lines = [f"{sample}: {np.count_nonzero(wrong)} of {wrong.size} elements are wrong"]
+    for index in list(zip(*np.nonzero(wrong), strict=True))[:8]:
+        same = [x[index] for x in sample.operands if x is not None and x.shape == found.shape]
+        lines.append(f"  at {tuple(map(int, index))} of {same}: {found[index]!r}, expected {expected[index]!r}")
+    return "\n".join(lines)
