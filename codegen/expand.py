@@ -310,7 +310,7 @@ class _Expander:
         where = self.dag.index([(axes[0], 1)]) if op.arg else None
         if not axes:
             return value
-        return self.dag.reduce(Combine(op.name, op.combine, _start(op), op.arg), value, axes, where)
+        return self.dag.reduce(Combine(op.name, op.combine, _start(op), op.arg, op.exact), value, axes, where)
 
     def _walk_special(self, node: GraphNode, index: _Map) -> _Walk:
         op = node.op

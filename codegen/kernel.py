@@ -53,6 +53,7 @@ HEAVY = 16
 class Combine:
     """A way to reduce: `combine(s, x, accumulator)` is associative up to rounding, `identity(dtype)` its neutral element.
 
+    `exact`: the order of combination does not change the result (of zeros with different signs a maximum may be either).
     With `arg` the result is the position of the winning element: `combine(s, x, best)` is then the condition that x
     replaces best, strict, so that of equals the one with the lowest position wins.
     """
@@ -61,6 +62,7 @@ class Combine:
     combine: Callable[..., S]
     identity: Callable[[DType], float]
     arg: bool = False
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class Reduce:
     @property
     def ordered(self) -> bool:
         """Whether the order of combination can change bits, so that the fixed tree must be kept."""
-        return self.dtype.is_float and not self.combine.arg
+        return self.dtype.is_float and not self.combine.arg and not self.combine.exact
 
 
 Node = Const | Index | Load | Apply | Reduce

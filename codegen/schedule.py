@@ -470,7 +470,7 @@ class _Planner:
             parts = max(sum(len(r.parts) for r in inside.accumulators) for inside in inner)
             return max(8 >> (parts - 1).bit_length(), 1)
         cost = sum(_weight(s.node) for s in loop.body if isinstance(s, Compute))
-        return 4 if cost <= 12 else 2 if cost <= 80 else 1
+        return 4 if cost <= 12 else 2 if cost <= 24 else 1
 
     # -- placement ------------------------------------------------------------------------------------------------------
     def _compute(self, body: list[Statement], open_: frozenset[int], sinks: list[_Sink], available: set[int]) -> None:

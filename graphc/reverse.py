@@ -72,6 +72,10 @@ class Cotangents:
             known = self._resolved[id(value), id(mask)] = (plain, value, mask)
         return known[0]
 
+    def pending(self, keys: Iterable[Key]) -> Iterable[Any]:
+        """The newest contribution for each of `keys` that has one."""
+        return [self._pairs[key][-1][0] for key in keys if key in self._pairs]
+
     def total(self, key: Key) -> Any:
         """The total for `key` without a mask, removed, or None."""
         pair = self.pop(key)

@@ -65,7 +65,7 @@ class _Builder:
     def _stored(self, parts: Partition) -> dict[Group, list[Value]]:
         """The values of each group that someone outside of it needs."""
         stored: dict[Group, dict[Value, None]] = {group: {} for group in parts.groups}
-        needed = [(None, v) for v in self.graph.outputs]
+        needed: list[tuple[Group | None, Value]] = [(None, v) for v in self.graph.outputs]
         for node in parts.roles.nodes:
             if self.role[node] != LINK:
                 bases = (s.base for v in node.operands for s in parts.roles.trace(v))

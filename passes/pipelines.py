@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from graphc.errors import ParseError, message
 from graphc.passes.base import Pass
 from graphc.passes.dead_code import DeadCode
+from graphc.passes.differentiate import Differentiate
 from graphc.passes.fold import ConstantFold
 from graphc.passes.fusion import Fusion
 from graphc.passes.inline import InlineComposites
@@ -35,6 +36,7 @@ PASSES: dict[str, Callable[..., Pass]] = {
     Simplify.name: Simplify,
     ConstantFold.name: ConstantFold,
     DeadCode.name: DeadCode,
+    Differentiate.name: Differentiate,
     Fusion.name: Fusion,
 }
 

@@ -108,7 +108,7 @@ class CompiledFunction:
         flat = self._flatten(args, kwargs)
         with self._lock:
             captured = self._trace(flat)
-        return make_report(captured.graph, captured.writes, self._options)
+        return make_report(captured, self._options, self._function, flat.leaves)
 
     def trace(self, *args: Any, **kwargs: Any) -> Captured:
         """The traced function for a call with these arguments: graph, state slots, plan of outputs. Nothing is run."""

@@ -93,12 +93,16 @@ def _install_operators() -> None:
         setattr(Tensor, f"__{key}__", _operator(_ufunc(name), swap=False))
     for key, name in {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}.items():
         setattr(Tensor, f"__{key}__", _method(elementwise.FUNCTIONS[name]))
-    Tensor.__getitem__ = _method(indexing.getitem)  # type: ignore[attr-defined]
-    Tensor.__setitem__ = indexing.setitem  # type: ignore[attr-defined]
-    Tensor.__iter__ = _iterate  # type: ignore[attr-defined]
-    Tensor.__divmod__ = lambda self, other: (self // other, self % other)  # type: ignore[attr-defined]
-    Tensor.__round__ = lambda self, digits=0: _round(self, digits)  # type: ignore[attr-defined]
-    Tensor.__hash__ = object.__hash__  # type: ignore[method-assign]
+    special = {
+        "__getitem__": _method(indexing.getitem),
+        "__setitem__": indexing.setitem,
+        "__iter__": _iterate,
+        "__divmod__": lambda self, other: (self // other, self % other),
+        "__round__": lambda self, digits=0: _round(self, digits),
+        "__hash__": object.__hash__,
+    }
+    for name, thing in special.items():
+        setattr(Tensor, name, thing)
 
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:

@@ -89,6 +89,8 @@ def dot(x1: Any, x2: Any, /) -> Tensor:
 def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
     """Sum of products over pairs of axes, as `numpy.tensordot`."""
     x, y = _operands("tensordot", as_tensor(x1), as_tensor(x2))
+    lhs: Any
+    rhs: Any
     if isinstance(axes, (tuple, list)):
         lhs, rhs = (a if isinstance(a, (tuple, list)) else (a,) for a in axes)
     else:

@@ -334,7 +334,7 @@ def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
         raise ShapeError(
             message(f"{name}: needs rank 2 or more", operands=[("x", describe(tensor))], location=user_location())
         )
-    keep = np.tri(*tensor.shape[-2:], k=k if lower else k - 1, dtype=bool)
+    keep = np.tri(tensor.shape[-2], tensor.shape[-1], k=k if lower else k - 1, dtype=bool)
     mask = _broadcast(as_tensor(keep if lower else ~keep), tensor.shape)
     zero = _broadcast(convert(as_tensor(0), tensor.dtype), tensor.shape)
     return op("select", mask, tensor, zero)

@@ -6,6 +6,7 @@ callables, modules) is static and part of the key. Scalars in globals and closur
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from types import CellType, FunctionType
@@ -180,10 +181,10 @@ def _plain(function: Any) -> FunctionType | None:
 def _names(f: FunctionType) -> Iterator[tuple[int, str, Any, Callable[[], Any]]]:
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
         value = _cell_value(cell)
-        yield id(cell), name, value, lambda cell=cell: _cell_value(cell)
+        yield id(cell), name, value, functools.partial(_cell_value, cell)
     for name in f.__code__.co_names:
         if name in f.__globals__:
-            yield id(f.__globals__), name, f.__globals__[name], lambda g=f.__globals__, n=name: g.get(n, _MISSING)
+            yield id(f.__globals__), name, f.__globals__[name], functools.partial(f.__globals__.get, name, _MISSING)
 
 
 _MISSING = object()

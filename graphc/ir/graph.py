@@ -180,13 +180,13 @@ def attribute_key(value: Attribute) -> Any:
     if isinstance(value, tuple):
         return tuple(attribute_key(v) for v in value)
     if isinstance(value, bool):
-        return ("bool", value)
+        return (bool, value)
     if isinstance(value, float):
-        return ("float", struct.pack("<d", value))
+        return (float, struct.pack("<d", value))
     if value is None or isinstance(value, (DType, Expr, TensorType, TokenType, Literal)):
         return value
     if isinstance(value, Graph):
-        return ("graph", value.key)
+        return (Graph, value.key)
     raise GraphcError(f"a node's attribute may not be a {type(value).__name__}: {value!r}")
 
 

@@ -6,12 +6,12 @@ Each function returns the tensor; `generator` is the default one if not given. S
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from graphc.errors import ShapeError, message
 from graphc.frontend import context
+from graphc.frontend.indexing import assign_cast
 from graphc.frontend.random import Generator, default_generator
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
@@ -42,10 +42,10 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
         return tensor.assign((generator or default_generator()).normal(tensor.shape, mean, std, tensor.dtype))
 
 
-def constant_(tensor: Any, val: float) -> Tensor:
+def constant_(tensor: Tensor, val: float) -> Tensor:
     """One value everywhere."""
     with context.no_grad():
-        return tensor.fill_(val)
+        return tensor.assign(assign_cast(tensor, val))
 
 
 def zeros_(tensor: Tensor) -> Tensor:

@@ -85,7 +85,6 @@ class Module(Tracked):
 
     training: bool
     _buffers: dict[str, bool]
-    _birth: ref[Any] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # Here and not in __init__, so that attributes can be set before super().__init__(), or without it.
@@ -97,9 +96,7 @@ class Module(Tracked):
         return module
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        trace = _current_trace()
-        if trace is not None:
-            trace.watch(self)
+        _watch(self)
         return self.forward(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -116,9 +113,8 @@ class Module(Tracked):
         return 2 * int(attributes.get("_structure_version", 0)) + bool(attributes["training"])
 
     def __getattribute__(self, name: str) -> Any:
-        trace = _current_trace()
-        if trace is not None and name not in _UNWATCHED:
-            trace.watch(self)
+        if _current_trace() is not None and name not in _UNWATCHED:
+            _watch(self)
         return object.__getattribute__(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -147,7 +143,8 @@ class Module(Tracked):
 
     def _is_fresh(self) -> bool:
         """Whether the module was created in the trace that runs, so that nothing outside can see it."""
-        return self._birth is not None and self._birth() is _current_trace()
+        birth = self.__dict__.get("_birth")
+        return birth is not None and birth() is _current_trace()
 
     def _check_binding(self, name: str, old: Any, value: Any) -> None:
         """Refuse to replace a parameter or a buffer by something that is none."""
@@ -417,8 +414,8 @@ class Module(Tracked):
         return "\n".join([f"{type(self).__name__}(", *([f"  {extra}"] if extra else []), *lines, ")"])
 
 
-#: Attributes that `Trace.watch` itself reads.
-_UNWATCHED = frozenset({"__class__", "__dict__", "structure_version"})
+#: Attributes that watching itself reads.
+_UNWATCHED = frozenset({"__class__", "__dict__", "_is_fresh", "structure_version"})
 
 
 def _is_module(x: Any) -> bool:
@@ -426,8 +423,9 @@ def _is_module(x: Any) -> bool:
 
 
 def _watch(module: Module) -> None:
+    """Make the trace that runs, if any, depend on the module's attributes."""
     trace = _current_trace()
-    if trace is not None:
+    if trace is not None and not module._is_fresh():
         trace.watch(module)
 
 

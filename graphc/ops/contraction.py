@@ -89,16 +89,18 @@ def _cotangent(
     ct_batch, ct_contract = ct_axes
     other_batch, other_contract = other_numbers
     own_batch, own_contract = own_numbers
+    other_free = free_axes(b.type(other).rank, other_batch, other_contract)
+    own_free = free_axes(rank, own_batch, own_contract)
+    contracted = tuple(own for _, own in sorted(zip(other_contract, own_contract, strict=True)))
+    # Either order of the operands is right; one of them may give the axes as the operand has them, without a transpose.
+    if (*own_batch, *contracted, *own_free) == tuple(range(rank)):
+        return b.dot(
+            other, ct, lhs_batch=other_batch, rhs_batch=ct_batch, lhs_contract=other_free, rhs_contract=ct_contract
+        )
     product = b.dot(
-        ct,
-        other,
-        lhs_batch=ct_batch,
-        rhs_batch=other_batch,
-        lhs_contract=ct_contract,
-        rhs_contract=free_axes(b.type(other).rank, other_batch, other_contract),
+        ct, other, lhs_batch=ct_batch, rhs_batch=other_batch, lhs_contract=ct_contract, rhs_contract=other_free
     )
-    pairs = sorted(zip(other_contract, own_contract, strict=True))
-    places = (*own_batch, *free_axes(rank, own_batch, own_contract), *(own for _, own in pairs))
+    places = (*own_batch, *own_free, *contracted)
     perm = tuple(places.index(k) for k in range(rank))
     return product if perm == tuple(range(rank)) else b.transpose(product, perm=perm)
 

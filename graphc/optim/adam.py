@@ -15,6 +15,12 @@ __all__ = ["Adam", "AdamW"]
 _sqrt = FUNCTIONS["sqrt"]
 
 
+def _remainder(beta: Any, steps: Any) -> Any:
+    """1 - beta**t, the weight that t updates have in a moment."""
+    decayed: Any = power(beta, steps)
+    return 1.0 - decayed
+
+
 class Adam(Optimizer):
     """Adam (Kingma and Ba, ICLR 2015).
 
@@ -49,26 +55,29 @@ class Adam(Optimizer):
     def update(self, group: ParamGroup, present: list[tuple[int, Tensor, Tensor]]) -> None:
         """One step."""
         steps = self._count(group, present)
-        beta1, beta2 = group.rate("betas")
-        correction: Any = _sqrt(1.0 - power(beta2, steps))  # type: ignore[operator]
-        rates = group.rate("lr") * correction / (1.0 - power(beta1, steps))  # type: ignore[operator]
+        left1, left2 = (_remainder(beta, steps) for beta in group.rate("betas"))
+        correction: Any = _sqrt(left2)
+        rates = group.rate("lr") * correction / left1
         epsilons = group.rate("eps") * correction
         for i, p, grad in present:
             self._update_one(group, p, grad, rates[i], epsilons[i])
 
     def _update_one(self, group: ParamGroup, p: Tensor, g: Any, rate: Any, epsilon: Any) -> None:
+        def scalar(x: Any) -> Any:
+            return convert(x, p.dtype)
+
         beta1, beta2 = group.rate("betas")
         old: Any = p
         if group.uses("weight_decay"):
             decay: Any = group.rate("weight_decay")
             if self.decoupled:
-                old = old * convert(1.0 - group.rate("lr") * decay, p.dtype)
+                old = old * scalar(1.0 - group.rate("lr") * decay)
             else:
-                g = g + convert(decay, p.dtype) * p
+                g = g + scalar(decay) * p
         m, v = self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]
-        new_m: Any = convert(beta1, p.dtype) * m + convert(1.0 - beta1, p.dtype) * g  # type: ignore[operator]
-        new_v: Any = convert(beta2, p.dtype) * v + convert(1.0 - beta2, p.dtype) * (g * g)  # type: ignore[operator]
-        new: Any = old - convert(rate, p.dtype) * new_m / (_sqrt(new_v) + convert(epsilon, p.dtype))  # type: ignore[operator]
+        new_m: Any = scalar(beta1) * m + scalar(1.0 - beta1) * g
+        new_v: Any = scalar(beta2) * v + scalar(1.0 - beta2) * (g * g)
+        new: Any = old - scalar(rate) * new_m / (_sqrt(new_v) + scalar(epsilon))
         m.assign(new_m)
         v.assign(new_v)
         p.assign(new)

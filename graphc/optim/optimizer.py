@@ -88,7 +88,7 @@ class ParamGroup(MutableMapping[str, Any]):
                 message(
                     f"a parameter group's {name!r} cannot be set",
                     location=user_location(),
-                    hint=f"Rates and options are {', '.join(n for n in self if n != 'params')}; use add_param_group for parameters.",
+                    hint=f"It has {', '.join(n for n in self if n != 'params')}; add parameters with add_param_group.",
                 )
             )
         self._optimizer.watch()

@@ -15,6 +15,11 @@ from graphc.optim.optimizer import Optimizer, ParamGroup
 __all__ = ["SGD"]
 
 
+def _rate(group: ParamGroup, name: str, p: Tensor) -> Any:
+    """A rate in the parameter's dtype."""
+    return convert(group.rate(name), p.dtype)
+
+
 class SGD(Optimizer):
     """p -= lr * d, with d the gradient g, or with momentum (Sutskever et al., ICML 2013, in PyTorch's form).
 
@@ -54,16 +59,16 @@ class SGD(Optimizer):
         if group.uses("momentum"):
             first = self._count(group, present) == 1.0
         for i, p, grad in present:
+            old: Any = p
             g: Any = grad
             if group.uses("weight_decay"):
-                g = g + convert(group.rate("weight_decay"), p.dtype) * p
+                g = g + _rate(group, "weight_decay", p) * old
             if group.uses("momentum"):
                 g = self._with_momentum(group, p, g, first[i])
-            new: Any = p - convert(group.rate("lr"), p.dtype) * g  # type: ignore[operator]
-            p.assign(new)
+            p.assign(old - _rate(group, "lr", p) * g)
 
     def _with_momentum(self, group: ParamGroup, p: Tensor, g: Any, first: Any) -> Any:
-        momentum: Any = convert(group.rate("momentum"), p.dtype)
+        momentum = _rate(group, "momentum", p)
         buffer = self.state[p]["momentum_buffer"]
         share = g
         if group.uses("dampening"):

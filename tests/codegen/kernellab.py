@@ -61,8 +61,8 @@ def _highest(dtype: DType) -> float:
 
 SUM = Combine("sum", lambda s, x, y: s.add(x, y), lambda d: 0)
 PROD = Combine("prod", lambda s, x, y: s.mul(x, y), lambda d: 1)
-MAX = Combine("max", _maximum, _lowest)
-MIN = Combine("min", _minimum, _highest)
+MAX = Combine("max", _maximum, _lowest, exact=True)
+MIN = Combine("min", _minimum, _highest, exact=True)
 ANY = Combine("any", lambda s, x, y: s.or_(x, y), lambda d: False)
 ALL = Combine("all", lambda s, x, y: s.and_(x, y), lambda d: True)
 ARGMAX = Combine("argmax", _better, _lowest, arg=True)

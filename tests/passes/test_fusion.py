@@ -100,6 +100,16 @@ CASES = {
         lambda: [b.exp(b.transpose(b.tanh(w), perm=(1, 0))), b.tanh(w)],
         [["exp"], ["tanh"]],
     ),
+    "a heavy value and its transpose": (
+        lambda: [b.exp(w) + b.transpose(b.exp(w), perm=(1, 0))],
+        [["add"], ["exp"]],
+    ),
+    "an outer sum": (
+        lambda: [
+            b.broadcast(b.tanh(bias), shape=(8, 8)) + b.broadcast(b.reshape(b.tanh(bias), shape=(8, 1)), shape=(8, 8))
+        ],
+        [["add"], ["tanh"]],
+    ),
     "slices of a heavy value, twice": (
         lambda: [
             b.slice(b.tanh(x), start=(0, 0), size=(5, 8), step=(1, 1))
