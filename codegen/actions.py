@@ -20,6 +20,7 @@ from graphc.errors import CompileError
 from graphc.ir.access import is_view
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.op import Control
 from graphc.ir.types import TensorType
 
 __all__ = ["Action", "Check", "Home", "Layout", "lay_out", "root_of"]
@@ -217,6 +218,8 @@ class _Planner:
     def _write_direct(self, action: Action, value: Value, target: int, old: Value | None) -> bool:
         """Let a kernel write its result over the input, if order and the kernel allow."""
         assert action.node is not None
+        if _holds_graphs(action):
+            return False  # a check inside may fail when part of the result has been written
         alias: int | None = None
         if old is not None and old in action.reads:
             places = [i for i, v in enumerate(action.node.operands) if self.roots[v] is old]
@@ -234,7 +237,7 @@ class _Planner:
 
     def _constrain(self, writer: Action, target: int, old: Value | None) -> bool:
         """Order all readers of the old value and all checks before `writer`; False (and nothing done) if that is a cycle."""
-        first = {a for a in self.actions if a.check is not None}
+        first = {a for a in self.actions if a.check is not None or _holds_graphs(a)}
         if old is not None:
             first |= {a for a in self.actions if old in a.reads}
         first.discard(writer)
@@ -243,6 +246,11 @@ class _Planner:
         self.before[writer] |= first
         self.writer[target] = writer
         return True
+
+
+def _holds_graphs(action: Action) -> bool:
+    """Whether an action runs held graphs, which may have checks of their own."""
+    return action.node is not None and isinstance(action.node.op, Control)
 
 
 def _check_writes(graph: Graph, writes: Mapping[int, int]) -> None:

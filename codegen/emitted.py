@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphc.ir.dims import Dim
 
-__all__ = ["Argument", "Emitted"]
+__all__ = ["Argument", "Emitted", "GraphFunction"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Argument:
     """One argument of a kernel's call.
 
     `room` is `"operand"` or `"result"` (a pointer to the node's operand or result `index`, moved by `bytes`), `"scratch"`,
-    `"null"`, or `"size"` (the value of the symbol `index`).
+    `"null"`, `"sizes"` (the table), or `"size"` (the value of the symbol `index`).
     """
 
     room: str
@@ -35,3 +35,13 @@ class Emitted:
     flops: Dim
     bytes: Dim
     tree: str
+    fallible: bool = False
+    """Whether the function returns a status (i64) instead of nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFunction:
+    """The function of a held graph: `i64 @name(ptr pointers, ptr sizes, ptr arena)`; pointers to inputs, then outputs."""
+
+    name: str
+    arena_bytes: Dim

@@ -19,9 +19,9 @@ from graphc.codegen.loop import emit_loop
 from graphc.codegen.scatter import emit_scatter
 from graphc.errors import CompileError
 from graphc.ir.graph import Graph, Node, Value, input_value, make
-from graphc.ir.op import Contraction, Elementwise, Fused, Indexing, Movement, Random, Reduction, Special
+from graphc.ir.op import Contraction, Control, Elementwise, Fused, Indexing, Movement, Random, Reduction, Special
 
-__all__ = ["EMITTERS", "Emitter", "Job", "job_of", "may_overwrite", "range_checks"]
+__all__ = ["EMITTERS", "Emitter", "Job", "is_control", "job_of", "may_overwrite", "range_checks"]
 
 Emitter = Callable[..., Emitted]
 """`emitter(name, body, aliases, target, contract=...)`."""
@@ -41,7 +41,13 @@ _SCHEDULES: tuple[tuple[type, str], ...] = (
     (Random, "loop"),
     (Special, "loop"),
     (Contraction, "contraction"),
+    (Control, "control"),
 )
+
+
+def is_control(node: Node) -> bool:
+    """Whether a node holds graphs that it runs as whole functions: branches and loops."""
+    return isinstance(node.op, Control) and any(isinstance(a, Graph) for a in node.attrs.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,15 @@ def _schedule(node: Node) -> str:
     if isinstance(node.op, Indexing):
         return "loop" if len(node.operands) == 2 else "scatter"
     for kind, schedule in _SCHEDULES:
-        if isinstance(node.op, kind):
+        if isinstance(node.op, kind) and (kind is not Control or is_control(node)):
             return schedule
     raise CompileError(f"there is no kernel for {node.op.name} ({node.op.kind}) yet")
 
 
 def may_overwrite(node: Node, operand: int, result: int) -> bool:
     """Whether the node's kernel may write `result` over the memory of `operand`, which no other operand shares."""
+    if is_control(node):
+        return False
     job = job_of(node)
     return operand == 0 if job.schedule == "scatter" else in_place(job.body, operand, result)
 

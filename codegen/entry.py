@@ -1,17 +1,19 @@
-"""The entry function: one native call that runs the whole graph. Layer 4, codegen.
+"""Graph functions: one native call that runs a whole graph. Layer 4, codegen.
 
     i64 @graphc_entry(ptr %buffers, ptr %sizes, ptr %arena)
 
-It loads pointers, works out the places of temporaries, and calls kernels, checks and copies in the planned order. It
-returns 0, or `1 + index into the failures | detail << 32` as soon as a check fails. Where the arena's size depends on
-symbolic sizes, `i64 @graphc_arena(ptr %sizes)` computes it.
+The entry point is one; each graph that a control node holds is another, internal one. A graph function loads pointers,
+works out the places of temporaries, and calls kernels, checks and copies in the planned order. It returns 0, or
+`1 + index into the failures | detail << 32` as soon as a check fails. Where the arena's size depends on symbolic sizes,
+`i64 @graphc_arena(ptr %sizes)` computes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from graphc.artifact import ARENA, ENTRY, Failure
+from graphc.artifact import ARENA, Failure
 from graphc.codegen.actions import Action, Check, Home, Layout
 from graphc.codegen.emitted import Argument, Emitted
 from graphc.codegen.helpers import COPY, check_function, copy_function, element
@@ -21,52 +23,50 @@ from graphc.codegen.text import Function
 from graphc.ir.dims import Dim, product
 from graphc.ir.graph import Value
 
-__all__ = ["arena_function", "entry_function"]
+__all__ = ["Callees", "arena_function", "entry_function", "load_symbols"]
 
 
-def entry_function(
-    layout: Layout,
-    plan: Plan,
-    kernels: Mapping[Action, tuple[str, Emitted]],
-    pointers: Mapping[Home, str | int],
-    symbols: Sequence[int],
-) -> tuple[list[str], list[Failure]]:
-    """The entry function and the helpers that it calls, and the table of failures.
+@dataclass(frozen=True, slots=True)
+class Callees:
+    """What a graph function calls and reads.
 
-    Parameters
+    Attributes
     ----------
-    layout, plan
-        What runs and where values live.
     kernels
         Name and emission of the kernel of each action that has one.
     pointers
         For each home outside of the arena: its number in the table of buffers, or the name of a constant in the image.
     symbols
         The symbols in the order of the table of sizes.
+    failures
+        The module's table of failures; entries are appended.
     """
-    return _Entry(layout, plan, kernels, pointers, symbols).write()
+
+    kernels: Mapping[Action, tuple[str, Emitted]]
+    pointers: Mapping[Home, str | int]
+    symbols: Sequence[int]
+    failures: list[Failure]
+
+
+def entry_function(name: str, layout: Layout, plan: Plan, callees: Callees, *, exported: bool) -> dict[str, str]:
+    """The function that runs a graph, and the helpers that it calls, by name."""
+    return _Entry(name, layout, plan, callees, exported=exported).write()
 
 
 class _Entry:
-    def __init__(
-        self,
-        layout: Layout,
-        plan: Plan,
-        kernels: Mapping[Action, tuple[str, Emitted]],
-        pointers: Mapping[Home, str | int],
-        symbols: Sequence[int],
-    ) -> None:
-        self.layout, self.plan, self.kernels, self.pointers = layout, plan, kernels, pointers
-        self.f = Function("i64", f"@{ENTRY}", ["ptr %buffers", "ptr %sizes", "ptr %arena"], linkage="dso_local")
+    def __init__(self, name: str, layout: Layout, plan: Plan, callees: Callees, *, exported: bool) -> None:
+        self.layout, self.plan = layout, plan
+        self.kernels, self.pointers, self.failures = callees.kernels, callees.pointers, callees.failures
+        parameters = ["ptr %buffers", "ptr %sizes", "ptr %arena"]
+        self.f = Function("i64", f"@{name}", parameters, linkage="dso_local" if exported else "internal")
         self.sizes = Sizes(self.f)
         self.helpers: dict[str, str] = {}
-        self.failures: list[Failure] = []
         self._loaded: dict[int, str] = {}
         self._dims: dict[Dim, str] = {}
-        _load_symbols(self.f, symbols)
+        load_symbols(self.f, callees.symbols)
         self._load_pointers()
 
-    def write(self) -> tuple[list[str], list[Failure]]:
+    def write(self) -> dict[str, str]:
         for number, action in enumerate(self.layout.actions):
             if action.check is not None:
                 self._check(action.check)
@@ -74,8 +74,7 @@ class _Entry:
                 self._copy(action)
             elif action in self.kernels:
                 self._call(number, action)
-        text = self.f.finish("ret i64 0")
-        return [*self.helpers.values(), text], self.failures
+        return {**self.helpers, self.f.name: self.f.finish("ret i64 0")}
 
     def _load_pointers(self) -> None:
         """All pointers that are used, loaded once, in the first block."""
@@ -117,14 +116,22 @@ class _Entry:
     def _call(self, number: int, action: Action) -> None:
         name, emitted = self.kernels[action]
         arguments = ", ".join(self._argument(number, action, a) for a in emitted.arguments)
-        self.f.do(f"call void @{name}({arguments})")
+        if not emitted.fallible:
+            self.f.do(f"call void @{name}({arguments})")
+            return
+        status = self.f.emit(f"call i64 @{name}({arguments})")
+        failed, passed = self.f.label("failed"), self.f.label("passed")
+        self.f.branch_if(self.f.emit(f"icmp ne i64 {status}, 0"), failed, passed)
+        self.f.start(failed)
+        self.f.do(f"ret i64 {status}")
+        self.f.start(passed)
 
     def _argument(self, number: int, action: Action, argument: Argument) -> str:
         assert action.node is not None
         if argument.room == "size":
             return f"i64 {parameter(argument.index)}"
-        if argument.room == "null":
-            return "ptr null"
+        if argument.room in ("null", "sizes"):
+            return "ptr null" if argument.room == "null" else "ptr %sizes"
         if argument.room == "scratch":
             return f"ptr {self._arena(self.plan.scratch[number])}" if number in self.plan.scratch else "ptr %arena"
         values = action.node.operands if argument.room == "operand" else action.node.results
@@ -182,11 +189,12 @@ class _Entry:
 def arena_function(size: Dim, symbols: Sequence[int]) -> str:
     """`i64 @graphc_arena(ptr %sizes)`: the arena's size where it depends on symbols."""
     f = Function("i64", f"@{ARENA}", ["ptr %sizes"], linkage="dso_local")
-    _load_symbols(f, symbols)
+    load_symbols(f, symbols)
     return f.finish(f"ret i64 {Sizes(f).dim(size)}")
 
 
-def _load_symbols(f: Function, symbols: Sequence[int]) -> None:
+def load_symbols(f: Function, symbols: Sequence[int]) -> None:
+    """Define `%s<i>` for each symbol from the table `%sizes`."""
     for number, symbol in enumerate(symbols):
         place = f.emit(f"getelementptr i64, ptr %sizes, i64 {number}")
         f.do(f"{parameter(symbol)} = load i64, ptr {place}, align 8")

@@ -7,6 +7,7 @@ from graphc import dtypes as _dtypes
 from graphc import ops as _ops  # noqa: F401  (declares the ops)
 from graphc.errors import GraphcError as GraphcError
 from graphc.frontend import methods as _methods
+from graphc.frontend import random as random
 from graphc.frontend.compile import compile as compile
 from graphc.frontend.context import enable_grad as enable_grad
 from graphc.frontend.context import is_grad_enabled as is_grad_enabled

@@ -5,9 +5,9 @@
     y = tanh(x + b)  -->  y = fused(x, b; body = {tanh(add(x, broadcast(b)))}, schedule = "loop")
 
 Afterwards every node is an input, a constant, a view (reshape, barrier: no kernel), a `fused` node, or a node with an
-emitter of its own (scatter-add, control, effects). Bodies contain what is cheap to repeat: pure movement, iota, constants
-of rank 0, light elementwise ops. Values and types do not change; the order of the reductions' summation is the code
-generator's and does not depend on the groups.
+emitter of its own (scatter-add, control, effects); graphs that control nodes hold are treated alike. Bodies contain
+what is cheap to repeat: pure movement, iota, constants of rank 0, light elementwise ops. Values and types do not change;
+the order of the reductions' summation is the code generator's and does not depend on the groups.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node, Value, input_value, make
 from graphc.ir.location import Location
+from graphc.ir.op import Control
 from graphc.passes.fusion_groups import Decision, Group, Partition, partition
 from graphc.passes.fusion_trace import LINK
 
@@ -100,7 +101,10 @@ class _Builder:
             stack.pop()
 
     def _copy(self, node: Node) -> None:
-        made = make(node.op, [self.values[v] for v in node.operands], **node.attrs)
+        attrs = dict(node.attrs)
+        if isinstance(node.op, Control):
+            attrs.update((key, fuse(held)) for key, held in node.attrs.items() if isinstance(held, Graph))
+        made = make(node.op, [self.values[v] for v in node.operands], **attrs)
         self.values.update(zip(node.results, made.results, strict=True))
         self._locate(made, [node])
 

@@ -438,7 +438,8 @@ def relu(x: Any, /) -> Tensor:
 def softplus(x: Any, /) -> Tensor:
     """log(1 + exp(x)) as max(x, 0) + log1p(exp(-|x|)); no overflow for any x."""
     tensor = _floating(x)
-    return add(relu(tensor), log1p(exp(op("negative", op("absolute", tensor)))))
+    # maximum shares its derivative at 0 in halves, which makes it 1/2 there, as it should be; relu would give 0.
+    return add(maximum(tensor, 0), log1p(exp(op("negative", op("absolute", tensor)))))
 
 
 def gelu(x: Any, /, *, approximate: str = "none") -> Tensor:

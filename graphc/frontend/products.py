@@ -11,6 +11,7 @@ from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe
 from graphc.frontend.shaping import expand_dims, normalize_axis, permute_dims, reshape
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
+from graphc.frontend.trace import Traced
 
 __all__ = ["dot", "matmul", "outer", "tensordot", "vecdot"]
 
@@ -64,6 +65,8 @@ def _dot(
     lhs_batch: tuple[int, ...] = (),
     rhs_batch: tuple[int, ...] = (),
 ) -> Tensor:
+    x, lhs_contract, lhs_batch = _untransposed(x, lhs_contract, lhs_batch)
+    y, rhs_contract, rhs_batch = _untransposed(y, rhs_contract, rhs_batch)
     return op(
         "dot",
         x,
@@ -73,6 +76,25 @@ def _dot(
         lhs_contract=lhs_contract,
         rhs_contract=rhs_contract,
     )
+
+
+def _untransposed(
+    x: Tensor, contract: tuple[int, ...], batch: tuple[int, ...]
+) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+    """While tracing, the base of a transposed operand with the numbers of its axes, if the free axes keep their order:
+
+        dot(x, transpose(w)) over axis 0  -->  dot(x, w) over axis 1
+
+    The derivative by w then comes out in w's own layout, without a transpose.
+    """
+    view = x.transposed_from() if isinstance(x, Traced) else None
+    if view is None:
+        return x, contract, batch
+    base, perm = view
+    free = [perm[a] for a in range(x.ndim) if a not in contract and a not in batch]
+    if free != sorted(free):
+        return x, contract, batch
+    return base, tuple(perm[a] for a in contract), tuple(perm[a] for a in batch)
 
 
 def dot(x1: Any, x2: Any, /) -> Tensor:

@@ -283,8 +283,8 @@ class Report:
         return Memory(
             self.compiled.memory,
             self.compiled.artifact.arena_bytes,
-            _temporary_bytes(self.optimised, views=_VIEWS),
-            _temporary_bytes(self.graph, views=_VIEWS),
+            _temporary_bytes(self.optimised),
+            _temporary_bytes(self.graph),
         )
 
     @property
@@ -369,12 +369,12 @@ def _constants(captured: Captured) -> Constants:
 _VIEWS = frozenset({"input", "constant", "broadcast", "reshape", "transpose", "slice", "barrier"})
 
 
-def _temporary_bytes(graph: Graph, *, views: frozenset[str]) -> Dim:
+def _temporary_bytes(graph: Graph) -> Dim:
     """Bytes of all results that are neither outputs nor views, each counted once."""
     returned = set(graph.outputs)
     total: Dim = 0
     for node in graph.nodes:
-        if node.op.name in views:
+        if node.op.name in _VIEWS:
             continue
         for value in node.results:
             if value not in returned and isinstance(value.type, TensorType):

@@ -65,6 +65,12 @@ class Traced(Tensor):
     def dtype(self) -> np.dtype[Any]:
         return self._value.tensor.dtype.numpy
 
+    def transposed_from(self) -> tuple[Tensor, tuple[int, ...]] | None:
+        """The tensor that this one is a transpose of, and the permutation; None if it is not a transpose."""
+        if self._view is None or self._view[1] is None or self._view[1].name != "transpose":
+            return None
+        return self._view[0], self._view[2]["perm"]
+
     def concrete(self, asked: str) -> NoReturn:
         self._trace.check_open(self)
         raise TracerConversionError(

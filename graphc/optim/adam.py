@@ -54,30 +54,40 @@ class Adam(Optimizer):
 
     def update(self, group: ParamGroup, present: list[tuple[int, Tensor, Tensor]]) -> None:
         """One step."""
-        steps = self._count(group, present)
-        left1, left2 = (_remainder(beta, steps) for beta in group.rate("betas"))
-        correction: Any = _sqrt(left2)
-        rates = group.rate("lr") * correction / left1
-        epsilons = group.rate("eps") * correction
+        factors = self._factors(group, self._count(group, present))
+        converted = {d: {k: convert(x, d) for k, x in factors.items()} for d in {p.dtype for _, p, _ in present}}
         for i, p, grad in present:
-            self._update_one(group, p, grad, rates[i], epsilons[i])
+            self._update_one(group, i, p, grad, converted[p.dtype])
 
-    def _update_one(self, group: ParamGroup, p: Tensor, g: Any, rate: Any, epsilon: Any) -> None:
-        def scalar(x: Any) -> Any:
-            return convert(x, p.dtype)
-
+    def _factors(self, group: ParamGroup, steps: Any) -> dict[str, Any]:
+        """What the updates of all parameters share, in float64; `rate` and `epsilon` have an element for each parameter."""
         beta1, beta2 = group.rate("betas")
+        lr = group.rate("lr")
+        correction: Any = _sqrt(_remainder(beta2, steps))
+        factors = {
+            "beta1": beta1,
+            "rest1": 1.0 - beta1,
+            "beta2": beta2,
+            "rest2": 1.0 - beta2,
+            "rate": lr * correction / _remainder(beta1, steps),
+            "epsilon": group.rate("eps") * correction,
+        }
+        if group.uses("weight_decay"):
+            decay = group.rate("weight_decay")
+            factors["decay"] = 1.0 - lr * decay if self.decoupled else decay
+        return factors
+
+    def _update_one(self, group: ParamGroup, i: int, p: Tensor, g: Any, f: dict[str, Any]) -> None:
         old: Any = p
         if group.uses("weight_decay"):
-            decay: Any = group.rate("weight_decay")
             if self.decoupled:
-                old = old * scalar(1.0 - group.rate("lr") * decay)
+                old = old * f["decay"]
             else:
-                g = g + scalar(decay) * p
+                g = g + f["decay"] * old
         m, v = self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]
-        new_m: Any = scalar(beta1) * m + scalar(1.0 - beta1) * g
-        new_v: Any = scalar(beta2) * v + scalar(1.0 - beta2) * (g * g)
-        new: Any = old - scalar(rate) * new_m / (_sqrt(new_v) + scalar(epsilon))
+        new_m = f["beta1"] * m + f["rest1"] * g
+        new_v = f["beta2"] * v + f["rest2"] * (g * g)
+        new = old - f["rate"][i] * new_m / (_sqrt(new_v) + f["epsilon"][i])
         m.assign(new_m)
         v.assign(new_v)
         p.assign(new)

@@ -17,7 +17,7 @@ __all__ = ["LOADER_MODULES", "loader_sources"]
 #: The modules of the loader, by their name inside graphc.
 LOADER_MODULES = (
     *("errors", "dtypes", "target", "artifact"),
-    *("runtime.buffers", "runtime.image", "runtime.executable"),
+    *("runtime.buffers", "runtime.image", "runtime.executable", "runtime.exported"),
 )
 
 _IMPORT = re.compile(r"^from graphc\.", re.MULTILINE)

@@ -13,7 +13,7 @@ from graphc.codegen.compiler import compile_graph
 from graphc.codegen.emitters import EMITTERS
 from graphc.dtypes import bool_, float32, float64, int32, int64, uint32
 from graphc.errors import BoundsError, CompileError
-from graphc.ir.graph import Graph, constant, full
+from graphc.ir.graph import Graph, constant, full, input_value
 from graphc.passes.fusion import fuse
 from graphc.runtime.executable import Executable
 
@@ -336,6 +336,85 @@ def test_in_place_rule():
     assert not rule(x + flip(x))
     assert not rule(matmul(x, y))
     assert not rule(x + spread(b.sum(x, axes=(0,)), (4, 4)))
+
+
+# -- branches and loops --------------------------------------------------------------------------------------------------
+
+
+def held(types, build):
+    """A closed graph of inputs of these types."""
+    values = [input_value(i, t) for i, t in enumerate(types)]
+    return Graph(tuple(types), tuple(build(*values)), "held")
+
+
+def test_cond_runs_one_branch():
+    p, x, i = inputs((bool_, ()), (f32, (3, 5)), (int64, (2,)))
+    types = [x.type, i.type]
+    then = held(types, lambda x, i: [b.exp(x), b.take(x, i, axis=0, mode="raise")])
+    other = held(types, lambda x, i: [x, b.slice(b.transpose(x, perm=(0, 1)), start=(0, 0), size=(2, 5), step=(1, 1))])
+    results = b.cond(p, x * 2.0, i, then=then, else_=other)
+    g = graph((p, x, i), [results[0] + 1.0, results[1]])
+    data = np.arange(15, dtype=np.float32).reshape(3, 5)
+    for predicate in (True, False):
+        agree(g, arrays=[np.array(predicate), data, np.array([2, 0])])
+    e = Executable(compile_graph(fuse(g)).artifact)
+    e.run([np.array(False), data, np.array([9, 0])])  # the check is in the branch that is not taken
+    with pytest.raises(BoundsError, match="index 9"):
+        e.run([np.array(True), data, np.array([9, 0])])
+
+
+def test_while_loop():
+    n, x = inputs((int64, ()), (f32, (4, 4)))
+    types = [n.type, x.type, x.type]
+    going = held(types, lambda n, x, w: [b.greater(n, 0)])
+    body = held(types, lambda n, x, w: [n - 1, b.tanh(matmul(x, w)) + x, w])
+    results = b.while_loop(n, x, b.sin(x), cond=going, body=body)
+    g = graph((n, x), [results[0], results[1] * 2.0, results[2]])
+    for count in (0, 1, 2, 7):
+        agree(g, 1e-4, arrays=[np.array(count), np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)])
+
+
+def test_control_inside_control():
+    n, x = inputs((int64, ()), (f32, (6,)))
+    types = [n.type, x.type]
+    double, half = held([x.type], lambda x: [x * 2.0]), held([x.type], lambda x: [x * 0.5])
+    going = held(types, lambda n, x: [b.greater(n, 0)])
+    body = held(
+        types,
+        lambda n, x: [
+            n - 1,
+            b.cond(b.equal(b.remainder(n, 2), 0), x, then=double, else_=half) + constant(np.ones(6, "f4")),
+        ],
+    )
+    agree(graph((n, x), list(b.while_loop(n, x, cond=going, body=body))), arrays=[np.array(5), np.ones(6, np.float32)])
+
+
+def test_failure_inside_a_branch_comes_before_writes_to_state():
+    p, x, i, state = inputs((bool_, ()), (f32, (5,)), (int64, (3,)), (f32, (3,)))
+    then = held([x.type, i.type], lambda x, i: [b.take(x, i, axis=0, mode="raise")])
+    other = held([x.type, i.type], lambda x, i: [b.slice(x, start=(0,), size=(3,), step=(1,))])
+    found = b.cond(p, x, i, then=then, else_=other)
+    compiled = compile_graph(fuse(graph((p, x, i, state), [state + 1.0, found])), writes={0: 3})
+    e = Executable(compiled.artifact)
+    arrays = [np.array(True), np.zeros(5, np.float32), np.array([0, 7, 0]), np.zeros(3, np.float32)]
+    with pytest.raises(BoundsError):
+        e.run(arrays)
+    np.testing.assert_array_equal(arrays[3], 0.0)
+
+
+def test_result_of_control_written_into_state():
+    p, x = inputs((bool_, ()), (f32, (5,)))
+    then, other = held([x.type], lambda x: [x * 2.0]), held([x.type], lambda x: [x])
+    agree(
+        graph((p, x), [b.cond(p, x, then=then, else_=other)]), writes={0: 1}, arrays=[np.array(True), np.ones(5, "f4")]
+    )
+
+
+def test_effects_are_refused_by_name():
+    (x,) = inputs((f32, (5,)))
+    token = b.debug_print(b.create_token(), x, label="x")
+    with pytest.raises(CompileError, match="create_token"):
+        compile_graph(Graph((x.type,), (x * 2.0, token)))
 
 
 # -- options ------------------------------------------------------------------------------------------------------------

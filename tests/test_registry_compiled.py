@@ -1,0 +1,162 @@
+"""Every op, compiled: many samples in one graph, through the whole pipeline, against the op's NumPy definition.
+
+Samples cover dtypes, ranks, empty and odd sizes and special values (`tests/samples.py`); `oracle.fault` says what is right.
+An op whose samples do not compile fails, unless it is listed in `NO_KERNEL` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from oracle import fault, same_bits
+from samples import Sample, samples
+
+import graphc as gx
+import graphc.ops
+from graphc.errors import BoundsError, CompileError
+from graphc.frontend.build import Options, compile_stages
+from graphc.frontend.promotion import as_tensor
+from graphc.frontend.tensor import apply
+from graphc.ir import registry
+from graphc.ir.graph import Graph, Value, input_value, make
+from graphc.ir.op import Op
+from graphc.ir.parser import parse
+from graphc.ir.printer import large_literals, to_text
+from graphc.ir.types import Type
+from graphc.ir.verify import verify
+from graphc.runtime.executable import Executable
+
+#: Ops that native code does not have yet, and why.
+NO_KERNEL = {
+    "cond": "branches in native code are not there yet",
+    "while_loop": "loops in native code are not there yet",
+    "host_call": "effects do not cross the border of native code yet",
+    "debug_print": "effects do not cross the border of native code yet",
+    "create_token": "effects do not cross the border of native code yet",
+}
+#: Samples in one graph.
+BUNDLE = 50
+
+OPS = [op for op in registry.all_ops() if op.name not in NO_KERNEL]
+each_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+
+
+def bundle(op: Op, chosen: Sequence[Sample]) -> tuple[Graph, list[Any]]:
+    """One graph that applies the op to every sample, and its arguments. (NumPy gives scalars for rank 0: made arrays.)"""
+    types: list[Type] = []
+    arrays: list[Any] = []
+    outputs: list[Value] = []
+    for sample in chosen:
+        if op.name == "input":
+            sample = Sample((np.zeros(sample.attrs["type"].shape, np.float32),))
+        operands = [input_value(len(types) + k, t) for k, t in enumerate(sample.types)]
+        types += sample.types
+        arrays += [np.asarray(x) for x in sample.operands]
+        outputs += operands if op.name == "input" else make(op, operands, **sample.attrs).results
+    return Graph(tuple(types), tuple(outputs), op.name), arrays
+
+
+def run(graph: Graph, arrays: Sequence[Any], contract: bool) -> list[Any]:
+    _, compiled, _ = compile_stages(graph, {}, Options(contract=contract))
+    return Executable(compiled.artifact).run(arrays)
+
+
+def test_list_of_ops_without_kernels_is_true() -> None:
+    """Each listed op is refused by name of the op or of tokens, so that the list cannot outlive its reasons."""
+    known = {op.name for op in registry.all_ops()}
+    assert set(NO_KERNEL) <= known
+    for name in NO_KERNEL:
+        op = registry.get(name)
+        sample = samples(op)[0]
+        operands = [input_value(k, t) for k, t in enumerate(sample.types)]
+        graph = Graph(sample.types, make(op, operands, **sample.attrs).results)
+        with pytest.raises(CompileError, match=rf"{name}|token"):
+            compile_stages(graph, {}, Options())
+
+
+@pytest.mark.parametrize("contract", [False, True], ids=["strict", "contract"])
+@each_op
+def test_compiled_against_numpy(op: Op, contract: bool) -> None:
+    """A node by itself has no product and sum to contract: both settings are held to the same judge."""
+    found = samples(op)
+    for start in range(0, len(found), BUNDLE):
+        chosen = found[start : start + BUNDLE]
+        graph, arrays = bundle(op, chosen)
+        before = [x.copy() for x in arrays]
+        results = iter(run(graph, arrays, contract))
+        for sample in chosen:
+            expected = op.evaluate(sample.operands, sample.attrs) if op.name != "input" else (arrays[0],)
+            for y in expected:
+                wrong = fault(op, sample, next(results), y)
+                assert not wrong, wrong
+        assert next(results, None) is None
+        assert all(same_bits(x, y) for x, y in zip(arrays, before, strict=True)), "an input was overwritten"
+
+
+@each_op
+def test_text_round_trip(op: Op) -> None:
+    graph, _ = bundle(op, samples(op))
+    verify(graph)
+    arrays = {digest: literal.array for digest, literal in large_literals(graph).items()}
+    assert parse(to_text(graph), constants=arrays).same_as(graph)
+
+
+# -- strides ----------------------------------------------------------------------------------------------------------
+
+
+def _strided(x: Any) -> list[Any]:
+    """Views with the same elements and other strides: Fortran order, every other element, reversed, misaligned."""
+    spread = np.zeros((*(2 * n for n in x.shape),), x.dtype)[tuple(slice(None, None, 2) for _ in x.shape)]
+    turned = np.empty(x.shape, x.dtype)[tuple(slice(None, None, -1) for _ in x.shape)]
+    block = np.zeros(x.nbytes + 1, np.uint8)[1:]
+    crooked = np.frombuffer(block.data, x.dtype, count=x.size).reshape(x.shape) if x.size else x.copy()
+    views = [np.asfortranarray(x).view(), spread, turned, crooked]
+    for view in views[1:]:
+        view[...] = x
+    return views
+
+
+@each_op
+def test_any_strides(op: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the frontend: the bits do not depend on the operands' memory layout."""
+    monkeypatch.setenv("GRAPHC_CACHE", "off")
+    chosen = [s for s in samples(op) if s.operands and any(np.ndim(x) for x in s.operands) and s.operands[0].size]
+    chosen = chosen[:: max(1, len(chosen) // 6)]
+    if not chosen:
+        assert op.name in ("input", "constant", "iota")
+        return
+
+    @gx.compile(contract=False)
+    def function(*arrays: Any) -> list[Any]:
+        tensors = iter(as_tensor(x) for x in arrays)
+        return [y for s in chosen for y in apply(op, [next(tensors) for _ in s.operands], s.attrs)]
+
+    arrays = [np.asarray(x) for s in chosen for x in s.operands]
+    expected = [np.asarray(y) for y in function(*arrays)]
+    for k in range(4):
+        views = [_strided(x)[k] if x.ndim else x for x in arrays]
+        for found, y in zip(function(*views), expected, strict=True):
+            assert same_bits(np.asarray(found), y), k
+    assert function.stats.compiles == 1
+    assert function.stats.copies > 0
+
+
+# -- range checks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["take", "scatter_add"])
+@pytest.mark.parametrize("bad", [5, -6, 2**31 - 1, -(2**31)])
+def test_an_index_out_of_range_is_an_error(name: str, bad: int) -> None:
+    indices = np.array([0, 4, bad, 1], np.int32)
+    operands = [np.arange(5.0), indices] + ([np.ones(4)] if name == "scatter_add" else [])
+    sample = Sample(tuple(operands), {"axis": 0, "mode": "raise"})
+    graph, arrays = bundle(registry.get(name), [sample])
+    with pytest.raises(BoundsError, match=f"index {bad} is out of bounds"):
+        run(graph, arrays, contract=True)
+    arrays[1][2] = -5
+    (found,) = run(graph, arrays, contract=True)
+    (expected,) = registry.get(name).evaluate(arrays, sample.attrs)
+    assert same_bits(found, expected)
