@@ -40,9 +40,7 @@ def overhead(data: Data) -> Program:
 
 def gelu(data: Data) -> Program:
     """gelu(x*1.5 + 0.25) in its tanh form."""
-    return _without_grad(
-        lambda x: nn.functional.gelu(x * 1.5 + 0.25, approximate="tanh"), torch.from_numpy(data["x"])
-    )
+    return _without_grad(lambda x: nn.functional.gelu(x * 1.5 + 0.25, approximate="tanh"), torch.from_numpy(data["x"]))
 
 
 def softmax(data: Data) -> Program:

@@ -17,11 +17,12 @@ from graphc.codegen.contraction import emit_contraction
 from graphc.codegen.emitted import Emitted
 from graphc.codegen.loop import emit_loop
 from graphc.codegen.scatter import emit_scatter
-from graphc.errors import CompileError
+from graphc.errors import CompileError, message
+from graphc.ir.access import is_view
 from graphc.ir.graph import Graph, Node, Value, input_value, make
 from graphc.ir.op import Contraction, Control, Elementwise, Fused, Indexing, Movement, Random, Reduction, Special
 
-__all__ = ["EMITTERS", "Emitter", "Job", "is_control", "job_of", "may_overwrite", "range_checks"]
+__all__ = ["EMITTERS", "Emitter", "Job", "is_control", "job_of", "may_overwrite", "range_checks", "require_kernels"]
 
 Emitter = Callable[..., Emitted]
 """`emitter(name, body, aliases, target, contract=...)`."""
@@ -85,6 +86,24 @@ def _schedule(node: Node) -> str:
         if isinstance(node.op, kind) and (kind is not Control or is_control(node)):
             return schedule
     raise CompileError(f"there is no kernel for {node.op.name} ({node.op.kind}) yet")
+
+
+def require_kernels(graph: Graph) -> None:
+    """Refuse a graph with a node that no emitter takes.
+
+    Raises
+    ------
+    CompileError
+        With the op's name and, where it is known, the user's line.
+    """
+    for node in graph.nodes:
+        if node.op.name in ("input", "constant") or is_view(node):
+            continue
+        try:
+            job_of(node)
+        except CompileError as fault:
+            where = graph.locations.get(node, ())
+            raise CompileError(message(str(fault), location=where[0] if where else None)) from None
 
 
 def may_overwrite(node: Node, operand: int, result: int) -> bool:

@@ -106,7 +106,7 @@ def _position(dag: Dag, index: Node, size: Dim, mode: str) -> Node:
     """The place along an axis that a run-time index means, always inside of the axis."""
 
     def rule(s: Scalar, x: S, extent: S) -> S:
-        return position(s, s.convert(x, int64), extent, mode)[0]
+        return position(s, x, extent, mode)[0]
 
     return dag.apply("position", rule, (index, dag.index((), size)), int64, key=mode)
 

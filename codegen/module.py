@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from graphc.artifact import Constant, Failure, constant
@@ -15,7 +16,7 @@ from graphc.codegen import llvm
 from graphc.codegen.actions import Action, Home, Layout, lay_out
 from graphc.codegen.control import emit_control
 from graphc.codegen.emitted import Emitted, GraphFunction
-from graphc.codegen.emitters import EMITTERS, Job, is_control, job_of, may_overwrite, range_checks
+from graphc.codegen.emitters import EMITTERS, Job, is_control, job_of, may_overwrite, range_checks, require_kernels
 from graphc.codegen.entry import Callees, entry_function
 from graphc.codegen.plan import Row, plan_arena, share_blocks
 from graphc.ir.dims import Dim
@@ -73,6 +74,7 @@ class Module:
         self.failures: list[Failure] = []
         self._kernels: dict[Any, _Made] = {}
         self._held: dict[Any, GraphFunction] = {}
+        self._numbers = count()
 
     def entry(self, graph: Graph, name: str, writes: Mapping[int, int]) -> tuple[Dim, tuple[Row, ...]]:
         """Write the entry point; returns the arena's size and the memory report."""
@@ -82,7 +84,8 @@ class Module:
         """The function of a graph that a control node holds."""
         found = self._held.get(graph.key)
         if found is None:
-            name = f"graph{len(self._held)}"
+            # The name is taken before the graphs that this one holds take theirs.
+            name = f"graph{next(self._numbers)}"
             arena, _ = self._graph_function(graph, name, {}, exported=False)
             found = self._held[graph.key] = GraphFunction(name, arena)
         return found
@@ -98,6 +101,7 @@ class Module:
     def _graph_function(
         self, graph: Graph, name: str, writes: Mapping[int, int], *, exported: bool
     ) -> tuple[Dim, tuple[Row, ...]]:
+        require_kernels(graph)
         layout = lay_out(graph, writes, may_overwrite, range_checks)
         blocks = share_blocks(layout, may_overwrite)
         kernels = self._emit_kernels(graph, layout)
@@ -148,18 +152,18 @@ class Module:
         """
         pointers: dict[Home, str | int] = {Home("input", i): i for i in range(len(graph.inputs))}
         used = {v for a in layout.actions for v in a.reads}
-        count = len(graph.inputs)
+        slots = len(graph.inputs)
         for value, home in layout.homes.items():
             if home.room != "constant" or value not in used:
                 continue
             literal = value.node.attrs["value"]
             if exported and literal.array.size > SMALL_CONSTANT:
-                pointers[home] = count
+                pointers[home] = slots
                 self.constants.append(constant(literal.array))
-                count += 1
+                slots += 1
             else:
                 pointers[home] = self._image_constant(value)
-        pointers.update((Home("output", k), count + k) for k in range(len(graph.outputs)))
+        pointers.update((Home("output", k), slots + k) for k in range(len(graph.outputs)))
         return pointers
 
     def _image_constant(self, value: Value) -> str:

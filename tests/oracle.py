@@ -16,7 +16,7 @@ from graphc.dtypes import float32, float64
 from graphc.ir.op import Composite, Contraction, Elementwise, Fused, Op, Reduction
 from graphc.ops import mathlib, mathtrig
 
-__all__ = ["fault", "same_bits"]
+__all__ = ["fault", "same_bits", "same_elements"]
 
 Array = np.ndarray[Any, Any]
 
@@ -30,10 +30,11 @@ def same_bits(found: Array, expected: Array, *, zeros_equal: bool = False) -> bo
     """Equal in dtype and shape, and bit for bit but for payloads of NaN (and, if asked, signs of zeros)."""
     if found.dtype != expected.dtype or found.shape != expected.shape:
         return False
-    return bool(_same_elements(found, expected, zeros_equal).all())
+    return bool(same_elements(found, expected, zeros_equal).all())
 
 
-def _same_elements(found: Array, expected: Array, zeros_equal: bool) -> Array:
+def same_elements(found: Array, expected: Array, zeros_equal: bool = False) -> Array:
+    """Where elements are equal, bit for bit but for payloads of NaN."""
     if found.dtype.kind != "f":
         return np.asarray(found == expected)
     signs = zeros_equal | (np.signbit(found) == np.signbit(expected))
@@ -48,12 +49,12 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
     if expected.dtype.kind == "f" and isinstance(op, Elementwise) and not op.exact:
         expected, right = _within_bound(op, sample, found, expected)
     elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot"):
-        right = _same_elements(found, expected, True) | _near(op, sample, found, expected)
+        right = same_elements(found, expected, True) | _near(op, sample, found, expected)
     elif expected.dtype.kind == "f" and isinstance(op, (Fused, Composite)):
         # The sampled bodies are short and well conditioned.
         right = np.isclose(found, expected, rtol=32 * np.finfo(found.dtype).eps, atol=0, equal_nan=True)
     else:
-        right = _same_elements(found, expected, op.name in _ANY_ZERO)
+        right = same_elements(found, expected, op.name in _ANY_ZERO)
     return "" if right.all() else _describe(sample, found, expected, ~right)
 
 
@@ -78,7 +79,7 @@ def _within_bound(op: Elementwise, sample: Sample, found: Array, expected: Array
     greatest = np.finfo(expected.dtype).max
     overflow = (np.abs(exact) >= greatest) & (np.abs(found) >= greatest) & (np.sign(exact) == np.sign(found))
     close = np.isfinite(expected) & (error <= bound)
-    return expected, _same_elements(found, expected, False) | close | overflow
+    return expected, same_elements(found, expected, False) | close | overflow
 
 
 def _near(op: Op, sample: Sample, found: Array, expected: Array) -> Array:

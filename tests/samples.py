@@ -306,17 +306,22 @@ TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
     *(((0, 3), (2,), 1), ((3, 1), (4,), 1), ((0,), (0,), 0)),
 )
 
+_INDEXED = ((float32, int64), (float64, int64), (int32, int32), (int64, uint32), (bool_, int64), (float64, uint64))
+
 
 def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DType) -> Array:
     least, most = {"raise": (-size, size), "wrap": (-3 * size, 3 * size), "clip": (-3 * size, 3 * size)}[mode]
     least = max(least, 0) if not dtype.is_signed else least
+    if mode != "raise" and dtype is uint64 and size:
+        # Beyond i64, too: such indices are positive.
+        return np.asarray(rng.integers(0, 2**64, shape, np.uint64))
     found = rng.integers(least, most, shape) if most > least else np.zeros(shape)
     return np.asarray(found).astype(dtype.numpy)
 
 
 def _indexing(op: Op, rng: Rng) -> Iterator[Sample]:
     for (shape, index_shape, axis), mode in itertools.product(TAKES, ("raise", "wrap", "clip")):
-        for dtype, index_dtype in ((float32, int64), (float64, int64), (int32, int32), (int64, uint32), (bool_, int64)):
+        for dtype, index_dtype in _INDEXED:
             if op.name == "scatter_add" and dtype is bool_:
                 continue
             operands = [draw(rng, dtype, shape), _indices(rng, shape[axis], index_shape, mode, index_dtype)]

@@ -25,7 +25,7 @@ from graphc.runtime import cache
 from graphc.runtime.executable import Executable
 from graphc.target import Target, host
 
-__all__ = ["Built", "Options", "build", "compile_stages"]
+__all__ = ["Built", "Options", "build", "compile_stages", "make_artifact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An executable and where it came from; `compiled` and `stages` are None if it came from the disk cache."""
+    """An executable, whether it came from the disk cache, and how long that took."""
 
     executable: Executable
     from_cache: bool
@@ -64,24 +64,40 @@ def compile_stages(
 
 
 def build(graph: Graph, writes: Mapping[int, int], options: Options, sample: Sequence[Any] | None = None) -> Built:
-    """The executable of a graph whose output k overwrites input `writes[k]`.
+    """The executable of a graph whose output k overwrites input `writes[k]`."""
+    start = time.perf_counter()
+    made, from_cache = make_artifact(graph, writes, options, sample)
+    executable = Executable(made, locate=_locator(graph))
+    return Built(executable, from_cache, (time.perf_counter() - start) * 1e3)
+
+
+def make_artifact(
+    graph: Graph, writes: Mapping[int, int], options: Options, sample: Sequence[Any] | None = None
+) -> tuple[artifacts.Artifact, bool]:
+    """The artifact of a graph, and whether it came from the disk cache. The names of its inputs are those of the graph.
 
     A damaged cache entry is dropped with a warning and made again.
     """
-    start = time.perf_counter()
     config = configs.from_environment()
     disk = None if config != configs.Config() else cache.opened()
     key = "" if disk is None else _key(graph, writes, options)
     found = None if disk is None else _from_cache(disk, key)
-    if found is None:
-        _, compiled, _ = compile_stages(graph, writes, options, sample)
-        made = compiled.artifact
-        if disk is not None:
-            disk.put(key, artifacts.to_bytes(made))
-    else:
-        made = found
-    executable = Executable(made, locate=_locator(graph))
-    return Built(executable, found is not None, (time.perf_counter() - start) * 1e3)
+    if found is not None:
+        return _renamed(found, graph.names), True
+    _, compiled, _ = compile_stages(graph, writes, options, sample)
+    made = compiled.artifact
+    if disk is not None:
+        disk.put(key, artifacts.to_bytes(made))
+    return made, False
+
+
+def _renamed(artifact: artifacts.Artifact, names: Sequence[str]) -> artifacts.Artifact:
+    """An artifact with the names of this graph's inputs: names are not part of the key."""
+    inputs = artifact.with_role("input")
+    if len(names) != len(inputs):
+        return artifact
+    renamed = tuple(replace(buffer, name=name) for buffer, name in zip(inputs, names, strict=True))
+    return replace(artifact, buffers=(*renamed, *artifact.buffers[len(inputs) :]))
 
 
 def _key(graph: Graph, writes: Mapping[int, int], options: Options) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -17,6 +19,7 @@ from graphc.errors import StructureError, message
 from graphc.frontend import context, pytree
 from graphc.frontend.build import Options
 from graphc.frontend.capture import Captured, capture
+from graphc.frontend.export import Call, write_package
 from graphc.frontend.report import Report, make_report
 from graphc.frontend.signature import describe_key, leaf_key, traced_leaf
 from graphc.frontend.source import user_location
@@ -115,6 +118,45 @@ class CompiledFunction:
         flat = self._flatten(args, kwargs)
         with self._lock:
             return self._trace(flat)
+
+    def export(self, path: str | os.PathLike[str], /, *args: Any, **kwargs: Any) -> Path:
+        """Write the compiled call as a package that needs Python and NumPy only: `from path import name`.
+
+        The function in the package has this function's name (the package's name for lambdas and modules), parameters
+        and docstring. It takes arrays of exactly these dtypes and shapes; Python floats stay parameters; static
+        arguments and defaults that are not given here are part of the code. Captured tensors are stored as weights.
+        Results are NumPy arrays in the same containers; named tuples become tuples, dataclasses become dicts.
+
+        Parameters
+        ----------
+        path
+            The package's folder; the last part is its name. An earlier export there is replaced.
+        *args, **kwargs
+            An example call. Nothing is run.
+
+        Raises
+        ------
+        ExportError
+            If the function writes state or arguments, if an argument or result cannot be written down, or if the place
+            is taken.
+        """
+        flat = self._flatten(args, kwargs)
+        with self._lock:
+            captured = self._trace(flat)
+        leaves = [leaf.value if isinstance(leaf, _Static) else leaf for leaf in flat.leaves]
+        module = self._function._module if isinstance(self._function, _Caller) else None
+        described = self._function if module is None else getattr(module, "forward", module)
+        call = Call(
+            function=self._function,
+            name=self._name,
+            public=self._name if module is None else None,
+            signature=_signature(described),
+            doc=described.__doc__ or "",
+            structure=flat.structure,
+            leaves=leaves,
+            keys=flat.keys,
+        )
+        return write_package(path, call, captured, self._options)
 
     # -- signatures -------------------------------------------------------------------------------------------------
 
@@ -229,6 +271,10 @@ class CompiledModule:
     def trace(self, *args: Any, **kwargs: Any) -> Captured:
         """See `CompiledFunction.trace`."""
         return self._compiled.trace(*args, **kwargs)
+
+    def export(self, path: str | os.PathLike[str], /, *args: Any, **kwargs: Any) -> Path:
+        """See `CompiledFunction.export`; the function in the package is named after the package."""
+        return self._compiled.export(path, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)

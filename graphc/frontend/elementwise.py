@@ -158,10 +158,9 @@ _BOOL_OPS = {
     "maximum": "bitwise_or",
     "minimum": "bitwise_and",
     "bitwise_invert": "logical_not",
-    "absolute": "",
-    "square": "bitwise_and",
 }
 _ROUNDING = {"floor", "ceil", "trunc", "rint"}
+_CLASSIFY = {"isnan", "isinf", "isfinite"}
 _LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 
 
@@ -171,17 +170,36 @@ def apply_ufunc(name: str, *operands: Any) -> Tensor:
     tensors = [_truth(as_tensor(x)) for x in operands] if name in _LOGICAL else promote(name, ufunc, operands)
     tensors = unify(name, tensors)
     dtype = tensors[0].type.dtype
+    if len(tensors) == 2 and tensors[1].type.dtype is not dtype:
+        return _compare_mixed(name, *tensors)
+    if not dtype.is_float:
+        if op_name in _CLASSIFY:
+            return op("equal" if op_name == "isfinite" else "not_equal", tensors[0], tensors[0])
+        if name == "reciprocal":
+            raise DTypeError(
+                message(
+                    "reciprocal is defined for floating-point tensors only",
+                    operands=[("x", describe(tensors[0]))],
+                    location=user_location(),
+                    hint="Convert with astype first.",
+                )
+            )
+        if op_name in _ROUNDING or (dtype.is_bool and op_name in ("absolute", "square")):
+            return tensors[0]
     if dtype.is_bool:
         op_name = _BOOL_OPS.get(op_name, op_name)
-        if op_name == "bitwise_and" and len(tensors) == 1:
-            op_name = ""
-    elif dtype.is_integer and op_name in _ROUNDING:
-        op_name = ""
-    elif dtype.is_integer and op_name in ("isnan", "isinf", "isfinite"):
-        return op("equal" if op_name == "isfinite" else "not_equal", tensors[0], tensors[0])
-    if not op_name:
-        return tensors[0]
-    return op(op_name, *tensors)
+    return op(op_name, *tensors) if op_name else tensors[0]
+
+
+def _compare_mixed(name: str, x: Tensor, y: Tensor) -> Tensor:
+    """NumPy compares int64 with uint64 by value: a negative number is below every unsigned one."""
+    if x.type.dtype.kind == "u":
+        mirrored = {"less": "greater", "greater": "less", "less_equal": "greater_equal", "greater_equal": "less_equal"}
+        return _compare_mixed(mirrored.get(name, name), y, x)
+    negative = apply_ufunc("less", x, 0)
+    among_unsigned = apply_ufunc(name, convert(x, y.dtype), y)
+    decided = as_tensor(np.asarray(name in ("less", "less_equal", "not_equal")))
+    return where(negative, decided, among_unsigned)
 
 
 def _truth(x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from graphc.frontend.structure import Tracked
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import StateSlot
 
-__all__ = ["state_names"]
+__all__ = ["state_names", "tensor_names"]
 
 _DEPTH = 12
 # Longer containers hold data, not tensors of a model.
@@ -26,26 +26,32 @@ _MANY = 4096
 
 
 def state_names(function: Callable[..., Any], arguments: Sequence[Any], states: Sequence[StateSlot]) -> list[str]:
-    """A unique name for each state slot: `model.0.weight`, `w`, or `state3` where no way to it was found.
+    """A unique name for each state slot: `model.0.weight`, `w`, `w.grad`, or `state3` where no way to it was found.
 
     `arguments` are static arguments, among which there may be modules.
     """
-    wanted = {id(slot.tensor) for slot in states}
-    found: dict[int, str] = {}
-    seen: set[int] = set()
-    roots = [*_roots(function, arguments), ("gx.random.default_generator()", default_generator())]
-    # Parameters are known by their module's name, not by the optimiser's.
-    for name, thing in sorted(roots, key=lambda root: not hasattr(root[1], "named_parameters")):
-        _search(thing, name, wanted, found, seen)
+    found = tensor_names(function, arguments, [slot.tensor for slot in states])
     names: list[str] = []
-    for number, slot in enumerate(states):
-        name = found.get(id(slot.tensor), f"state{number}") + (".grad" if slot.grad else "")
+    for name, slot in zip(found, states, strict=True):
+        name += ".grad" if slot.grad else ""
         again = 2
         unique = name
         while unique in names:
             unique, again = f"{name}#{again}", again + 1
         names.append(unique)
     return names
+
+
+def tensor_names(function: Callable[..., Any], arguments: Sequence[Any], tensors: Sequence[Tensor]) -> list[str]:
+    """A name for each tensor that the function reaches without its arguments."""
+    wanted = {id(tensor) for tensor in tensors}
+    found: dict[int, str] = {}
+    seen: set[int] = set()
+    roots = [*_roots(function, arguments), ("gx.random.default_generator()", default_generator())]
+    # Parameters are known by their module's name, not by the optimiser's.
+    for name, thing in sorted(roots, key=lambda root: not hasattr(root[1], "named_parameters")):
+        _search(thing, name, wanted, found, seen)
+    return [found.get(id(tensor), f"state{number}") for number, tensor in enumerate(tensors)]
 
 
 def _roots(function: Any, arguments: Sequence[Any]) -> Iterator[tuple[str, Any]]:
@@ -91,15 +97,16 @@ def _search(thing: Any, name: str, wanted: set[int], found: dict[int, str], seen
     if id(thing) in seen or depth > _DEPTH:
         return
     seen.add(id(thing))
-    for step, child in _children(thing):
+    for step, child in _children(thing, found):
         _search(child, name + step, wanted, found, seen, depth + 1)
 
 
-def _children(thing: Any) -> Iterator[tuple[str, Any]]:
+def _children(thing: Any, found: Mapping[int, str]) -> Iterator[tuple[str, Any]]:
     """What is inside a container, module, optimiser or generator, with the steps that lead there."""
     if isinstance(thing, dict):
         for key, value in islice(thing.items(), _MANY):
-            yield f"[{key!r}]" if isinstance(key, (str, int)) else "[...]", value
+            # An optimiser's state is kept by parameter; modules are searched first, so that these have names.
+            yield f"[{key!r}]" if isinstance(key, (str, int)) else f"[{found.get(id(key), '...')}]", value
     elif isinstance(thing, (list, tuple)):
         for number, value in enumerate(thing[:_MANY]):
             yield f"[{number}]", value

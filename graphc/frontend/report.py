@@ -20,7 +20,7 @@ from graphc.errors import StructureError, message
 from graphc.frontend.build import Options, compile_stages
 from graphc.frontend.capture import Captured
 from graphc.frontend.naming import state_names
-from graphc.frontend.tables import Column, count, render
+from graphc.frontend.tables import WIDTH, Column, count, render, shortened
 from graphc.ir.dims import Dim
 from graphc.ir.export import to_dot, to_networkx
 from graphc.ir.graph import Graph, Node
@@ -133,7 +133,8 @@ class Kernels(Table[KernelRow]):
 
 
 class Memory(Table[Row]):
-    """Places in the scratch block that a call uses. `first` and `last` count the graph's kernel calls.
+    """Places in the scratch block that a call uses. `first` and `last` number the steps of a
+    call: kernel calls and copies.
 
     Attributes
     ----------
@@ -308,7 +309,8 @@ class Report:
         artifact = self.compiled.artifact
         versions = "".join(f", {name} {number}" for name, number in artifact.versions)
         total = sum(stage.milliseconds for stage in self.stages)
-        head = f"{self.graph.name}: {_signature(self.graph)}"
+        head = f"{self.graph.name}: "
+        head += _signature(self.graph, WIDTH - len(head))
         parts = [
             head,
             f"{artifact.isa}{versions}; {sum(k.calls for k in self.kernels)} kernel calls, {len(self.kernels)} kernels, "
@@ -424,14 +426,18 @@ def _place(where: Location) -> str:
     return f"{os.path.basename(where.file)}:{where.line}"
 
 
-def _signature(graph: Graph) -> str:
-    """Inputs and outputs, the first few of each."""
+def _signature(graph: Graph, width: int) -> str:
+    """Inputs and outputs, as many as fit."""
     names = graph.names or tuple(f"#{i}" for i in range(len(graph.inputs)))
     inputs = [f"{name}: {type_}" for name, type_ in zip(names, graph.inputs, strict=True)]
     outputs = [str(v.type) for v in graph.outputs]
-    return f"({_few(inputs)}) -> ({_few(outputs)})"
+    for limit in range(8, 0, -1):
+        text = f"({_few(inputs, limit)}) -> ({_few(outputs, limit)})"
+        if len(text) <= width:
+            return text
+    return shortened(text, width)
 
 
-def _few(texts: Sequence[str], limit: int = 8) -> str:
+def _few(texts: Sequence[str], limit: int) -> str:
     more = len(texts) - limit
     return ", ".join([*texts[:limit], *([f"and {more} more"] if more > 0 else [])])

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphc.errors import StructureError, message
 from graphc.frontend.source import user_location
-from graphc.nn.module import Module
+from graphc.nn.module import Module, as_module
 
 __all__ = ["ModuleList", "Sequential"]
 
@@ -16,14 +16,15 @@ class _Numbered(Module):
     """Submodules in order, named "0", "1", ... (or otherwise, for a Sequential of a dict)."""
 
     def _items(self) -> list[tuple[str, Module]]:
-        return [(name, value) for name, value in self.__dict__.items() if isinstance(value, Module)]
+        # Compiled modules as they are: their calls are what is wanted here.
+        return [(name, value) for name, value in self.__dict__.items() if as_module(value) is not None]
 
     def _modules(self) -> list[Module]:
         return [module for _, module in self._items()]
 
     def append(self, module: Module) -> Any:
         """Add a module at the end; returns the container."""
-        if not isinstance(module, Module):
+        if as_module(module) is None:
             raise StructureError(
                 message(
                     f"a {type(self).__name__} holds modules, not a {type(module).__name__}",

@@ -19,12 +19,13 @@ import numpy as np
 
 from graphc.errors import DTypeError, StateError, StructureError, message
 from graphc.frontend import context
+from graphc.frontend.compile import CompiledModule
 from graphc.frontend.promotion import as_tensor
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked, bump_global
 from graphc.frontend.tensor import Tensor, native_array
 
-__all__ = ["LoadResult", "Module", "Parameter"]
+__all__ = ["LoadResult", "Module", "Parameter", "as_module"]
 
 Array = np.ndarray[Any, Any]
 M = TypeVar("M", bound="Module")
@@ -162,7 +163,9 @@ class Module(Tracked):
                 "Set it to a Tensor.",
                 StructureError,
             )
-        if isinstance(value, (list, tuple)) and any(isinstance(x, (Module, Parameter)) for x in value):
+        if isinstance(value, (list, tuple)) and any(
+            isinstance(x, Parameter) or as_module(x) is not None for x in value
+        ):
             warnings.warn(
                 f"{type(self).__name__}.{name} is a plain {type(value).__name__}, so the parameters in it are not those of "
                 "the module; use nn.ModuleList or nn.Sequential",
@@ -258,10 +261,10 @@ class Module(Tracked):
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Direct submodules with names, each once."""
         seen: set[int] = set()
-        for name, value in list(self.__dict__.items()):
-            if isinstance(value, Module) and id(value) not in seen:
-                seen.add(id(value))
-                yield name, value
+        for name, module in _submodules(self):
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
 
     def children(self) -> Iterator[Module]:
         """Direct submodules, each once."""
@@ -406,7 +409,7 @@ class Module(Tracked):
         lines = [
             f"  ({name}): " + repr(child).replace("\n", "\n  ")
             for name, child in self.__dict__.items()
-            if _is_module(child)
+            if as_module(child) is not None
         ]
         extra = self.extra_repr()
         if not lines:
@@ -418,8 +421,17 @@ class Module(Tracked):
 _UNWATCHED = frozenset({"__class__", "__dict__", "_is_fresh", "structure_version"})
 
 
-def _is_module(x: Any) -> bool:
-    return isinstance(x, Module)
+def as_module(x: Any) -> Module | None:
+    """A module, or the module in a compiled one; None for all else."""
+    if isinstance(x, CompiledModule):
+        x = x._module
+    return x if isinstance(x, Module) else None
+
+
+def _submodules(module: Module) -> list[tuple[str, Module]]:
+    """Direct submodules with names, shared ones more than once."""
+    found = [(name, as_module(value)) for name, value in module.__dict__.items()]
+    return [(name, inner) for name, inner in found if inner is not None]
 
 
 def _watch(module: Module) -> None:
@@ -443,8 +455,7 @@ def _walk(root: Module, prefix: str, once: bool) -> Iterator[tuple[str, Module]]
             continue
         seen.add(id(module))
         yield path, module
-        inner = [(_join(path, name), value) for name, value in module.__dict__.items() if isinstance(value, Module)]
-        stack.extend(reversed(inner))
+        stack.extend(reversed([(_join(path, name), inner) for name, inner in _submodules(module)]))
 
 
 def _unique(members: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

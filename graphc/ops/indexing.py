@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.dtypes import int64, uint64
 from graphc.errors import BoundsError, DTypeError, ShapeError
 from graphc.ir.op import Builder, Indexing, type_error
 from graphc.ir.registry import register
@@ -34,8 +35,9 @@ def bounds_message(index: int, axis: int, size: int) -> str:
 def position(s: Scalar, index: S, size: S, mode: str) -> tuple[S, S | None]:
     """Lowering of an index: the position, always within a nonempty axis, and for `raise` whether the index was legal.
 
-    `index` and `size` are i64 values of the protocol.
+    `index` is an integer value of the protocol, `size` an i64 one.
     """
+    index = _signed(s, index, size, mode)
     dtype = s.dtype(index)
     zero, one = s.const(dtype, 0), s.const(dtype, 1)
     negative = s.lt(index, zero)
@@ -48,6 +50,17 @@ def position(s: Scalar, index: S, size: S, mode: str) -> tuple[S, S | None]:
     found = s.select(negative, s.add(index, size), index)
     legal = s.and_(s.ge(found, zero), s.lt(found, size))
     return s.select(legal, found, zero), legal
+
+
+def _signed(s: Scalar, index: S, size: S, mode: str) -> S:
+    """An index as i64. u64 indices from 2**63 on, which i64 does not have, become others that mean the same."""
+    if s.dtype(index) is not uint64:
+        return s.convert(index, int64)
+    if mode == "wrap":
+        one = s.const(int64, 1)
+        return s.convert(s.irem(index, s.convert(s.select(s.gt(size, one), size, one), uint64)), int64)
+    found = s.convert(index, int64)
+    return s.select(s.lt(found, s.const(int64, 0)), s.const(int64, 2**63 - 1), found)
 
 
 def _positions(name: str, indices: Array, axis: int, size: int, mode: str) -> Array:

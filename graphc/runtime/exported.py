@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphc import artifact as artifacts
-from graphc.artifact import Artifact
+from graphc.artifact import Artifact, load
 from graphc.dtypes import from_name
 from graphc.errors import ArtifactError, StructureError, message
 from graphc.runtime.executable import Executable
@@ -74,7 +73,7 @@ class Model:
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         manifest = read_manifest(folder)
-        artifact = artifacts.load(folder / ARTIFACT)
+        artifact = load(folder / ARTIFACT)
         self._weights = _read_weights(folder, manifest)
         self._executable = Executable(artifact)
         self.name = folder.name
@@ -91,10 +90,10 @@ class Model:
         self._state = [self._weights[name] for name in manifest["state"]]
         if self._count + len(self._state) != len(inputs):
             raise ValueError("arguments and state are not the artifact's inputs")
-        shapes = [b.shape if all(isinstance(d, int) for d in b.shape) else None for b in inputs]
-        dtypes = [from_name(b.dtype).numpy for b in inputs]
-        self._expected = list(zip(dtypes, shapes, strict=True))[: self._count]
-        self._executable.check([*(_sample(d, s) for d, s in self._expected), *self._state]) if None not in shapes else None
+        for buffer, array in zip(inputs[self._count :], self._state, strict=True):
+            if array.dtype != from_name(buffer.dtype).numpy or array.shape != buffer.shape:
+                raise ValueError(f"the weight {buffer.name} is {array.dtype}{list(array.shape)}")
+        self._expected = [(from_name(b.dtype).numpy, b.shape) for b in inputs[: self._count]]
         self._build = self._builder(manifest["result"], len(artifact.with_role("output")))
 
     @property
@@ -339,9 +338,3 @@ def _native(leaf: Any) -> Array:
     if flags.c_contiguous and flags.aligned:
         return array
     return np.array(array, order="C", copy=True)
-
-
-def _sample(dtype: np.dtype[Any], shape: Sequence[int] | None) -> Array:
-    """An array of the expected type that takes no memory to speak of."""
-    assert shape is not None
-    return np.empty(tuple(shape), dtype)

@@ -38,7 +38,15 @@ def test_numpy_code_gives_numpy_results():
 
 def test_each_shape_and_dtype_is_a_signature():
     f = gx.compile(lambda x: x * 2)
-    for x in (np.ones(3), np.ones(4), np.ones(3, np.float32), np.ones(3), np.arange(3), np.ones((0, 3)), np.float64(2.0)):
+    for x in (
+        np.ones(3),
+        np.ones(4),
+        np.ones(3, np.float32),
+        np.ones(3),
+        np.arange(3),
+        np.ones((0, 3)),
+        np.float64(2.0),
+    ):
         got = f(x)
         np.testing.assert_array_equal(got, x * 2)
         assert got.dtype == (x * 2).dtype
@@ -113,7 +121,9 @@ def test_static_argnames():
         lambda: RNG.standard_normal((4, 6))[::2, ::-1],
         lambda: np.broadcast_to(RNG.standard_normal(3), (4, 3)),
         lambda: RNG.standard_normal((4, 3)).astype(">f8"),
-        lambda: np.frombuffer(b"\0" + RNG.standard_normal(12).tobytes(), dtype=np.uint8)[1:].view(np.float64).reshape(4, 3),
+        lambda: (
+            np.frombuffer(b"\0" + RNG.standard_normal(12).tobytes(), dtype=np.uint8)[1:].view(np.float64).reshape(4, 3)
+        ),
         lambda: np.zeros((0, 3)),
         lambda: np.zeros((3, 0)),
         lambda: np.float64(3.0),
@@ -365,7 +375,9 @@ def test_functional_gradients():
     np.testing.assert_allclose(got, 3 * a**2)
     second = gx.compile(gx.grad(lambda x: gx.grad(lambda y: (y**3).sum())(x).sum()))
     np.testing.assert_allclose(second(a), 6 * a)
-    value, grads = gx.value_and_grad(lambda t, k: (t["a"] * t["b"]).sum() * k, argnums=(0, 1))({"a": a, "b": a + 1}, 2.0)
+    value, grads = gx.value_and_grad(lambda t, k: (t["a"] * t["b"]).sum() * k, argnums=(0, 1))(
+        {"a": a, "b": a + 1}, 2.0
+    )
     np.testing.assert_allclose(value, (a * (a + 1)).sum() * 2)
     np.testing.assert_allclose(grads[0]["a"], 2 * (a + 1))
     np.testing.assert_allclose(grads[1], (a * (a + 1)).sum(), rtol=1e-6)
@@ -411,7 +423,12 @@ def test_concrete_values_are_refused(body):
 
 
 def test_unknown_numpy_functions():
-    for body in (lambda x: np.sinc(x), lambda x: np.linalg.svd(x), lambda x: np.add.accumulate(x), lambda x: np.spacing(x)):
+    for body in (
+        lambda x: np.sinc(x),
+        lambda x: np.linalg.svd(x),
+        lambda x: np.add.accumulate(x),
+        lambda x: np.spacing(x),
+    ):
         with pytest.raises(UnsupportedError, match="not supported") as caught:
             gx.compile(body)(np.ones((3, 3)))
         assert _here() in str(caught.value)

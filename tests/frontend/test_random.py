@@ -171,6 +171,13 @@ def test_permutation() -> None:
     assert stats.chisquare(counts).pvalue > 1e-4
 
 
+def test_permutation_of_a_seed_is_the_order_of_philox_keys() -> None:
+    seed, stream, n = 0xFEDCBA9876543210, 9, 7
+    words = [philox([block, 0, stream, 0x53485546], [0x76543210, 0xFEDCBA98]) for block in range(4)]
+    keys = [key for w in words for key in (w[0] | w[1] << 32, w[2] | w[3] << 32)][:n]
+    assert random.permutation_array(n, seed, stream).tolist() == sorted(range(n), key=keys.__getitem__)
+
+
 def test_empty_and_bad_shapes() -> None:
     assert Generator(0).normal((0, 3)).shape == (0, 3)
     assert Generator(0).uniform().shape == ()

@@ -296,8 +296,9 @@ def test_modules_made_in_compiled_code_are_free() -> None:
             return inner(x)
 
     compiled = gx.compile(Wrapper())
-    for _ in range(2):
+    for i in range(2):
         assert compiled(np.array([-1.0, 2.0], np.float32)).tolist() == [0, 2]
+        nn.Identity().note = i  # Some attribute somewhere changes, so that all that was watched is looked at.
     assert compiled.stats.compiles == 1
 
 
@@ -360,3 +361,18 @@ def test_a_compiled_module_is_differentiable_and_its_parameters_live() -> None:
             for p in model.parameters():
                 p.assign(p * 0.5)
     assert compiled.stats.compiles == 1
+
+
+def test_compiled_modules_as_submodules() -> None:
+    inner = nn.Linear(3, 3)
+    model = nn.Sequential(gx.compile(inner), nn.ReLU())
+    model.head = gx.compile(nn.Linear(3, 1))
+    assert [n for n, _ in model.named_parameters()] == ["0.weight", "0.bias", "head.weight", "head.bias"]
+    assert list(model.state_dict()) == [n for n, _ in model.named_parameters()]
+    model.eval()
+    assert not inner.training and len(model) == 3 and "(0): compiled Linear(" in repr(model)
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(model(x).numpy(), model[2](np.maximum(inner(x).numpy(), 0)).numpy(), rtol=1e-6)
+    assert model[0].stats.calls == 1
+    whole = gx.compile(model)
+    np.testing.assert_allclose(whole(x).numpy(), model(x).numpy(), rtol=1e-6)

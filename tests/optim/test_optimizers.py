@@ -11,6 +11,7 @@ import pytest
 import graphc as gx
 from graphc import nn, optim
 from graphc.errors import StateError, StructureError
+from graphc.frontend import random
 
 RNG = np.random.default_rng(31)
 SHAPES = [(3, 4), (5,), (), (2, 1, 3)]
@@ -362,3 +363,80 @@ def test_what_compiled_code_may_not_do() -> None:
         with pytest.raises(StateError, match=text):
             gx.compile(function)(*arguments)
     assert optimizer.param_groups[0]["momentum"] == 0.0
+
+
+# -- where the border between dynamic and compiled may run -----------------------------------------------------------------
+
+
+class Training:
+    """A model, its optimiser, and the pieces of a training step, each of which can be compiled."""
+
+    def __init__(self, *compiled: str) -> None:
+        self.model = nn.Sequential(
+            nn.Linear(4, 8, dtype=np.float64, generator=random.Generator(1)),
+            nn.ReLU(),
+            nn.Linear(8, 3, dtype=np.float64, generator=random.Generator(2)),
+        )
+        self.optimizer = optim.Adam(self.model.parameters(), lr=0.05)
+        for name in compiled:
+            setattr(self, name, gx.compile(getattr(self, name)))
+        self.compiled = [getattr(self, name) for name in compiled]
+
+    def forward(self, x: Any, y: Any) -> Any:
+        return nn.functional.cross_entropy(self.model(x), y)
+
+    def accumulate(self, x: Any, y: Any) -> Any:
+        loss = nn.functional.cross_entropy(self.model(x), y)
+        loss.backward()
+        return loss
+
+    def update(self) -> None:
+        self.optimizer.step()
+
+    def clear(self) -> None:
+        self.optimizer.zero_grad()
+
+    def update_and_clear(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def run(training: Training, recipe: str) -> list[Any]:
+    rng = np.random.default_rng(5)
+    batches = [(rng.standard_normal((6, 4)), rng.integers(0, 3, 6)) for _ in range(8)]
+    losses = []
+    for i, (x, y) in enumerate(batches):
+        if recipe == "forward":
+            training.clear()
+            loss = training.forward(x, y)
+            loss.backward()
+            training.update()
+        elif recipe == "separate":
+            training.clear()
+            loss = training.accumulate(x, y)
+            training.update()
+        else:
+            loss = training.accumulate(x, y)
+            if i % 2:
+                training.update_and_clear()
+        losses.append(loss.item())
+    return [*losses, *(p.numpy() for p in training.model.parameters())]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "compiled"),
+    [
+        ("forward", ["forward"]),
+        ("forward", ["forward", "update"]),
+        ("separate", ["accumulate"]),
+        ("separate", ["accumulate", "update"]),
+        ("separate", ["accumulate", "update", "clear"]),
+        ("two batches", ["accumulate"]),
+        ("two batches", ["accumulate", "update_and_clear"]),
+    ],
+)
+def test_the_border_may_run_anywhere(recipe: str, compiled: list[str]) -> None:
+    training = Training(*compiled)
+    for want, got in zip(run(Training(), recipe), run(training, recipe), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-10)
+    assert [f.stats.compiles for f in training.compiled] == [1] * len(compiled)

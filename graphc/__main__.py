@@ -1,0 +1,7 @@
+"""`python -m graphc` is the command `graphc`. Layer 7."""
+
+import sys
+
+from graphc.tools.cli import main
+
+sys.exit(main())

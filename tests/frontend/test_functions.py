@@ -1,0 +1,499 @@
+"""Functions, operators and methods on tensors against NumPy, dynamically and compiled. The tables are enumerated, so that
+nothing can be added without a case here."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc.errors import DTypeError
+from graphc.frontend import elementwise, methods
+from graphc.frontend.promotion import broadcast_shapes
+
+RNG = np.random.default_rng(3)
+ALL_DTYPES = [np.bool_, np.int32, np.int64, np.uint32, np.uint64, np.float32, np.float64]
+
+
+def arrays(dtype, *shapes):
+    out = []
+    for shape in shapes:
+        x = RNG.uniform(0.2, 0.9, shape)
+        out.append(x.astype(dtype) if np.dtype(dtype).kind == "f" else RNG.integers(0, 5, shape).astype(dtype))
+    return out
+
+
+def run_both(function, *operands):
+    """The function on tensors, dynamically and compiled, and on NumPy arrays compiled."""
+    tensors = [gx.tensor(x) if isinstance(x, np.ndarray) else x for x in operands]
+    return function(*tensors), gx.compile(function)(*tensors), gx.compile(function)(*operands)
+
+
+def assert_same(found, expected, rtol=None, label=""):
+    expected = np.asarray(expected)
+    found = np.asarray(found)
+    assert found.dtype == expected.dtype and found.shape == expected.shape, (
+        label,
+        found.dtype,
+        expected.dtype,
+        found.shape,
+    )
+    if expected.dtype.kind != "f":
+        np.testing.assert_array_equal(found, expected, err_msg=label)
+    else:
+        rtol = rtol or (1e-5 if expected.dtype == np.float32 else 1e-14)
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-7, err_msg=label)
+
+
+def check(cases):
+    """Cases are (label, function, operands, expected or None for the function's own result on NumPy arrays). All of them
+    are compiled as one function, on tensors and, where all operands are arrays, on NumPy arrays."""
+    wanted = []
+    for _, function, operands, expected in cases:
+        with np.errstate(all="ignore"):
+            wanted.append(function(*operands) if expected is None else expected)
+    cut = np.cumsum([0, *(len(c[2]) for c in cases)])
+
+    def together(*flat):
+        return [f(*flat[low:high]) for (_, f, _, _), low, high in zip(cases, cut, cut[1:], strict=False)]
+
+    plain = [x for c in cases for x in c[2]]
+    tensors = [gx.tensor(x) if isinstance(x, np.ndarray) else x for x in plain]
+    compiled = gx.compile(together)
+    for kind, results in (
+        ("dynamic", together(*tensors)),
+        ("compiled", compiled(*tensors)),
+        ("compiled on arrays", compiled(*plain)),
+    ):
+        for (label, *_), found, expected in zip(cases, results, wanted, strict=True):
+            assert_same(found, expected, label=f"{label}, {kind}")
+
+
+def _refused(name, dtype):
+    """What NumPy computes and graphc refuses: integer reciprocals, which are 0 or 1 or undefined."""
+    return name == "reciprocal" and np.dtype(dtype).kind in "iu"
+
+
+@pytest.mark.parametrize("dtype", ALL_DTYPES, ids=lambda d: np.dtype(d).name)
+def test_ufuncs_over_dtypes(dtype):
+    cases = []
+    for name, (ufunc, _) in elementwise.UFUNCS.items():
+        operands = arrays(dtype, *[(3, 4), (4,)][: ufunc.nin])
+        if name == "acosh" and dtype is not np.bool_:
+            operands = [x + np.asarray(2).astype(dtype) for x in operands]
+        try:
+            with np.errstate(all="ignore"):
+                expected = ufunc(*operands)
+            supported = expected.dtype in [np.dtype(d) for d in ALL_DTYPES] and not _refused(name, dtype)
+        except TypeError:
+            supported = False
+        if supported:
+            cases.append((name, ufunc, operands, expected))
+            assert_same(elementwise.FUNCTIONS[name](*operands), expected, label=name)
+            continue
+        for wrong in (lambda u=ufunc, o=operands: u(*map(gx.tensor, o)), lambda u=ufunc, o=operands: gx.compile(u)(*o)):
+            with pytest.raises(DTypeError):
+                wrong()
+    check(cases)
+
+
+@pytest.mark.parametrize("left", ALL_DTYPES, ids=lambda d: np.dtype(d).name)
+def test_promotion(left):
+    x = arrays(left, (3,))[0]
+    cases = []
+    for right in [*ALL_DTYPES, 2, 2.5, True]:
+        y = right if isinstance(right, (int, float)) else arrays(right, (2, 3))[0]
+        for function in (operator.add, operator.mul, operator.truediv, operator.lt, operator.ge, operator.ne):
+            for a, b in ((x, y), (y, x)):
+                with np.errstate(all="ignore"):
+                    expected = function(a, b)
+                if expected.dtype != np.float16:
+                    cases.append((f"{function.__name__} {right}", function, (a, b), expected))
+    check(cases)
+
+
+def test_mixed_signs_compare_by_value():
+    signed = np.array([-1, 0, 5, np.iinfo(np.int64).max, np.iinfo(np.int64).min])
+    unsigned = np.array([0, 2**64 - 1, 5, 2**63, 2**63], dtype=np.uint64)
+    compare = [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
+    check([(f.__name__, f, (signed, unsigned), None) for f in compare])
+    check([(f.__name__, f, (unsigned, signed), None) for f in compare])
+
+
+OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow]
+OPERATORS += [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
+
+
+def test_operators_with_scalars_on_both_sides():
+    x = RNG.uniform(0.5, 2, (2, 3)).astype(np.float32)
+    cases = []
+    for function in OPERATORS:
+        for other in (2, 0.5, 3.0, np.float32(1.5), np.float64(1.5)):
+            cases += [(function.__name__, function, (x, other), None), (function.__name__, function, (other, x), None)]
+    cases += [("neg", operator.neg, (x,), None), ("abs", abs, (-x,), None)]
+    cases += [
+        ("invert", operator.invert, (np.array([1, 2, 3]),), None),
+        ("divmod", lambda x: divmod(x, 2)[1], (x,), None),
+    ]
+    cases += [("round", lambda x: round(x, 1), (x,), np.round(x, 1))]
+    check(cases)
+
+
+def test_powers():
+    cases = []
+    for exponent in (-2, -1, -0.5, 0, 0.5, 1, 2, 3, 4, 5, 2.5):
+        cases.append((f"x**{exponent}", lambda x, e=exponent: x**e, (RNG.uniform(0.5, 2, (5,)),), None))
+        if isinstance(exponent, int) and exponent >= 0:
+            cases.append((f"n**{exponent}", lambda x, e=exponent: x**e, (np.arange(-3, 4),), None))
+    check(cases)
+    with pytest.raises(DTypeError, match="negative"):
+        gx.tensor([1, 2]) ** -1
+
+
+A = RNG.standard_normal((3, 4, 5)).astype(np.float32)
+B = RNG.standard_normal((3, 4, 5)).astype(np.float32)
+M = RNG.standard_normal((4, 4))
+V = RNG.standard_normal(4)
+I = RNG.integers(0, 4, (2, 3))  # noqa: E741
+
+CASES = {
+    np.sum: [lambda f: f(A), lambda f: f(A, axis=1), lambda f: f(A, axis=(0, -1), keepdims=True), lambda f: f(I)],
+    np.prod: [lambda f: f(A, axis=2), lambda f: f(I, axis=0)],
+    np.max: [lambda f: f(A), lambda f: f(A, axis=0), lambda f: f(I, axis=1)],
+    np.min: [lambda f: f(A, axis=(1, 2)), lambda f: f(I > 1)],
+    np.amax: [lambda f: f(A, axis=0)],
+    np.amin: [lambda f: f(A, axis=0)],
+    np.mean: [lambda f: f(A), lambda f: f(A, axis=-1), lambda f: f(I, axis=0)],
+    np.var: [lambda f: f(A, axis=1), lambda f: f(A, ddof=1)],
+    np.std: [lambda f: f(A, axis=1, keepdims=True)],
+    np.all: [lambda f: f(I), lambda f: f(A > -1, axis=0)],
+    np.any: [lambda f: f(I, axis=1)],
+    np.argmax: [lambda f: f(A), lambda f: f(A, axis=1), lambda f: f(A, axis=-1, keepdims=True)],
+    np.argmin: [lambda f: f(A, axis=0), lambda f: f(I)],
+    np.count_nonzero: [lambda f: f(I), lambda f: f(I, axis=1)],
+    np.reshape: [lambda f: f(A, (5, -1)), lambda f: f(A, 60)],
+    np.ravel: [lambda f: f(A)],
+    np.transpose: [lambda f: f(A), lambda f: f(A, (1, 0, 2))],
+    np.swapaxes: [lambda f: f(A, 0, 2)],
+    np.moveaxis: [lambda f: f(A, 0, -1), lambda f: f(A, (0, 1), (2, 0))],
+    np.expand_dims: [lambda f: f(A, 1), lambda f: f(A, (0, -1))],
+    np.squeeze: [lambda f: f(A[:1]), lambda f: f(A[:, :1], axis=1)],
+    np.broadcast_to: [lambda f: f(V, (3, 4))],
+    np.concatenate: [
+        lambda f: f([A, B]),
+        lambda f: f((A, B), axis=-1),
+        lambda f: f([A, B], axis=None),
+        lambda f: f([I, V[None, :3]]),
+    ],
+    np.stack: [lambda f: f([A, B]), lambda f: f([A, B], axis=-1)],
+    np.vstack: [lambda f: f([V, M])],
+    np.hstack: [lambda f: f([V, V]), lambda f: f([M, M])],
+    np.flip: [lambda f: f(A), lambda f: f(A, axis=1)],
+    np.roll: [lambda f: f(A, 2), lambda f: f(A, -1, axis=1), lambda f: f(A, (1, 2), axis=(0, 2))],
+    np.pad: [
+        lambda f: f(A, 1),
+        lambda f: f(M, ((1, 0), (2, 3)), constant_values=2.5),
+        lambda f: f(V, (2, 1), mode="constant"),
+    ],
+    np.tile: [lambda f: f(V, 3), lambda f: f(M, (2, 1, 3))],
+    np.repeat: [lambda f: f(M, 2), lambda f: f(M, 3, axis=1)],
+    np.tril: [lambda f: f(M), lambda f: f(A, k=-1)],
+    np.triu: [lambda f: f(M, k=1)],
+    np.where: [lambda f: f(A > 0, A, 0), lambda f: f(V > 0, M, 1.0), lambda f: f(I > 1, I, -1)],
+    np.clip: [lambda f: f(A, -0.5, 0.5), lambda f: f(A, None, 0.1), lambda f: f(I, 1, 2)],
+    np.round: [lambda f: f(A), lambda f: f(A, 1)],
+    np.around: [lambda f: f(A)],
+    np.take: [lambda f: f(M, I, axis=1), lambda f: f(M, I), lambda f: f(M, -1, axis=0)],
+    np.take_along_axis: [lambda f: f(M, (I[:1].T % 4).repeat(4, 1)[:3], 0)],
+    np.dot: [
+        lambda f: f(M, M),
+        lambda f: f(V, V),
+        lambda f: f(M, V),
+        lambda f: f(2.0, V),
+        lambda f: f(A, M[:, :2].repeat(2, 0)[:5]),
+    ],
+    np.inner: [lambda f: f(V, V), lambda f: f(M, M)],
+    np.outer: [lambda f: f(V, V)],
+    np.tensordot: [lambda f: f(A, B.transpose(1, 2, 0), 2), lambda f: f(A, B, ((0, 2), (0, 2)))],
+    np.linalg.norm: [lambda f: f(V), lambda f: f(A, axis=1)],
+    np.zeros_like: [lambda f: f(A)],
+    np.ones_like: [lambda f: f(I)],
+    np.empty_like: [],
+    np.full_like: [lambda f: f(A, 3.5)],
+    np.atleast_1d: [lambda f: f(V)],
+    np.atleast_2d: [lambda f: f(V)],
+    np.copy: [lambda f: f(A)],
+    np.astype: [lambda f: f(A, np.int32), lambda f: f(I, np.float32), lambda f: f(I, bool)],
+    np.split: [],
+    np.broadcast_arrays: [],
+    np.shape: [],
+    np.ndim: [],
+    np.size: [],
+    np.result_type: [],
+}
+
+
+def test_every_dispatched_function_has_cases():
+    assert set(methods.ARRAY_FUNCTIONS) == set(CASES)
+
+
+class Recorder:
+    """Replays a case on other arrays: the arrays of the case become arguments of a traced function."""
+
+    def __init__(self, function):
+        self.function = function
+        self.arrays: list[np.ndarray] = []
+
+    def __call__(self, *args, **kwargs):
+        def pull(x):
+            if isinstance(x, np.ndarray):
+                self.arrays.append(x)
+                index = len(self.arrays) - 1
+                return lambda values: values[index]
+            if isinstance(x, (list, tuple)) and any(isinstance(i, np.ndarray) for i in x):
+                parts = [pull(i) for i in x]
+                return lambda values: [p(values) for p in parts]
+            return lambda values: x
+
+        getters = [pull(a) for a in args]
+        return lambda *values: self.function(*(g(values) for g in getters), **kwargs)
+
+
+def test_numpy_functions():
+    cases = []
+    for function, calls in CASES.items():
+        for call in calls:
+            recorder = Recorder(function)
+            replay = call(recorder)
+            cases.append((function.__name__, replay, tuple(recorder.arrays), None))
+    check(cases)
+
+
+def test_functions_with_several_results_and_metadata():
+    for mode in (lambda f: f, gx.compile):
+        parts = mode(lambda x: np.split(x, [1, 3], axis=1))(gx.tensor(A))
+        for part, expected in zip(parts, np.split(A, [1, 3], axis=1), strict=True):
+            assert_same(part, expected)
+        a, b = mode(lambda x, y: np.broadcast_arrays(x, y))(gx.tensor(M), gx.tensor(V))
+        assert_same(b, np.broadcast_arrays(M, V)[1])
+        assert_same(a, M)
+        assert mode(lambda x: (np.shape(x), np.ndim(x), np.size(x), np.result_type(x, np.float64), len(x)))(
+            gx.tensor(A)
+        ) == (
+            (3, 4, 5),
+            3,
+            60,
+            np.dtype(np.float64),
+            3,
+        )
+        assert mode(lambda x: np.empty_like(x))(gx.tensor(A)).shape == A.shape
+
+
+INDICES = [
+    0,
+    -1,
+    slice(None),
+    slice(1, 3),
+    slice(None, None, -1),
+    slice(3, 0, -2),
+    slice(5, 9),
+    slice(2, 2),
+    Ellipsis,
+    None,
+    (0, 1),
+    (slice(None), 2),
+    (slice(1, None), slice(None, None, 2), 3),
+    (Ellipsis, -1),
+    (None, 0, Ellipsis, None),
+    (slice(None), None, slice(0, 2)),
+    np.array([2, 0, 1]),
+    np.array([[0, -1], [1, 2]]),
+    (np.array([0, 2]), np.array([1, 3])),
+    (slice(None), np.array([3, 0, 3])),
+    (np.array([0, 2]), slice(1, 3)),
+    (np.array([0, 2]), slice(None), np.array([1, 4])),
+    (np.array([[0], [1]]), np.array([1, 2, 3])),
+    (slice(None), np.array([0, 1]), 2),
+    (1, np.array([0, 1])),
+    [0, 2],
+]
+
+
+def test_getitem():
+    check([(repr(index), lambda x, i=index: x[i], (A,), None) for index in INDICES])
+
+
+def test_setitem():
+    basic = [i for i in INDICES if not isinstance(i, (np.ndarray, list)) and "array" not in repr(i)]
+    parts = [A[i] * 2 for i in basic]
+
+    def write(tensors, values):
+        for index, tensor in zip(basic, tensors, strict=True):
+            tensor[index] = 7.5
+        return [t[i] * 1 for t, i in zip(tensors, basic, strict=True)], [
+            t + v.sum() for t, v in zip(tensors, values, strict=True)
+        ]
+
+    def write_parts(tensors, values):
+        for index, tensor, value in zip(basic, tensors, values, strict=True):
+            tensor[index] = value
+
+    for mode in (lambda f: f, gx.compile):
+        for body, wanted in ((write, [7.5] * len(basic)), (write_parts, parts)):
+            tensors = [gx.tensor(A) for _ in basic]
+            mode(body)(tensors, parts)
+            for index, tensor, value in zip(basic, tensors, wanted, strict=True):
+                expected = A.copy()
+                expected[index] = value
+                np.testing.assert_array_equal(tensor, expected, err_msg=repr(index))
+
+
+def test_masks():
+    for mode in (lambda f: f, gx.compile):
+
+        def write(x):
+            x[x < 0] = 0
+
+        tensor = gx.tensor(A)
+        mode(write)(tensor)
+        np.testing.assert_array_equal(tensor, np.maximum(A, 0))
+    np.testing.assert_array_equal(gx.tensor(A)[A > 0], A[A > 0])
+
+
+METHOD_CASES = {
+    "sum": (lambda x: x.sum(1), None),
+    "prod": (lambda x: x.prod(axis=0), None),
+    "max": (lambda x: x.max(axis=1), None),
+    "min": (lambda x: x.min(), None),
+    "mean": (lambda x: x.mean(axis=(0, 1)), None),
+    "var": (lambda x: x.var(axis=0, ddof=1), None),
+    "std": (lambda x: x.std(), None),
+    "all": (lambda x: (x > 0).all(axis=0), None),
+    "any": (lambda x: (x > 2).any(), None),
+    "argmax": (lambda x: x.argmax(axis=1), None),
+    "argmin": (lambda x: x.argmin(), None),
+    "clip": (lambda x: x.clip(-1, 1), None),
+    "astype": (lambda x: x.astype(np.float64), None),
+    "round": (lambda x: x.round(2), None),
+    "reshape": (lambda x: x.reshape(5, -1), None),
+    "transpose": (lambda x: x.transpose(2, 0, 1), None),
+    "ravel": (lambda x: x.ravel(), None),
+    "flatten": (lambda x: x.flatten(), None),
+    "squeeze": (lambda x: x[:1].squeeze(), None),
+    "swapaxes": (lambda x: x.swapaxes(0, 1), None),
+    "repeat": (lambda x: x.repeat(2, axis=0), None),
+    "take": (lambda x: x.take(I, axis=1), None),
+    "dot": (lambda x: x.dot(x[0].T), None),
+    "copy": (lambda x: x.copy(), None),
+    "exp": (lambda x: x.exp(), np.exp),
+    "log": (lambda x: abs(x).log(), lambda x: np.log(abs(x))),
+    "sqrt": (lambda x: abs(x).sqrt(), lambda x: np.sqrt(abs(x))),
+    "tanh": (lambda x: x.tanh(), np.tanh),
+    "sin": (lambda x: x.sin(), np.sin),
+    "cos": (lambda x: x.cos(), np.cos),
+    "abs": (lambda x: x.abs(), np.abs),
+    "square": (lambda x: x.square(), np.square),
+    "sign": (lambda x: x.sign(), np.sign),
+    "floor": (lambda x: x.floor(), np.floor),
+    "ceil": (lambda x: x.ceil(), np.ceil),
+    "sigmoid": (lambda x: x.sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+    "relu": (lambda x: x.relu(), lambda x: np.maximum(x, 0)),
+    "clamp": (lambda x: x.clamp(min=0.1), lambda x: np.maximum(x, np.float32(0.1))),
+    "pow": (lambda x: x.pow(2), np.square),
+    "view": (lambda x: x.view(60), lambda x: x.reshape(60)),
+    "permute": (lambda x: x.permute(2, 0, 1), lambda x: x.transpose(2, 0, 1)),
+    "unsqueeze": (lambda x: x.unsqueeze(1), lambda x: x[:, None]),
+    "matmul": (lambda x: x.matmul(x.mT), lambda x: x @ x.swapaxes(-1, -2)),
+    "clone": (lambda x: x.clone(), np.copy),
+    "softmax": (lambda x: x.softmax(axis=1), lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
+    "log_softmax": (lambda x: x.log_softmax(axis=1), lambda x: x - np.log(np.exp(x).sum(1, keepdims=True))),
+}
+
+
+def test_every_method_has_a_case():
+    assert set(METHOD_CASES) == set(methods.METHODS)
+
+
+def test_methods():
+    tensor = gx.tensor(A)
+    functions = {name: function for name, (function, _) in METHOD_CASES.items()}
+    compiled = gx.compile(lambda x: {name: f(x) for name, f in functions.items()})
+    for kind, results in (("compiled", compiled(tensor)), ("compiled on an array", compiled(A))):
+        for name, (function, reference) in METHOD_CASES.items():
+            expected = (reference or function)(A)
+            assert_same(results[name], expected, rtol=2e-5, label=f"{name}, {kind}")
+            assert_same(function(tensor), expected, rtol=2e-5, label=name)
+
+
+MATMULS = [((4,), (4,)), ((4,), (4, 3)), ((2, 4), (4,)), ((2, 4), (4, 3)), ((5, 2, 4), (4, 3)), ((5, 2, 4), (5, 4, 3))]
+MATMULS += [
+    ((5, 2, 4), (4,)),
+    ((4,), (5, 4, 3)),
+    ((1, 2, 4), (5, 4, 3)),
+    ((6, 1, 2, 4), (5, 4, 3)),
+    ((0, 4), (4, 3)),
+    ((2, 0), (0, 3)),
+]
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.int64, np.int32, np.bool_], ids=lambda d: np.dtype(d).name
+)
+def test_matmul(dtype):
+    cases = []
+    for shapes in MATMULS:
+        x, y = arrays(dtype, *shapes)
+        cases.append((f"{shapes}", operator.matmul, (x, y), None))
+        cases.append(
+            (f"{shapes} transposed", lambda x, y: (y.T @ x.T).T if x.ndim == y.ndim == 2 else x @ y, (x, y), x @ y)
+        )
+    check(cases)
+
+
+SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-310, 1e300])
+
+
+def test_special_values_and_stability():
+    for function in (gx.softplus, gx.sigmoid, gx.relu, gx.erf, gx.erfc):
+        dynamic, compiled, _ = run_both(function, SPECIAL)
+        np.testing.assert_allclose(np.asarray(compiled), np.asarray(dynamic), rtol=1e-14)
+    big = np.array([[1000.0, 1001.0], [-np.inf, 0.0], [-np.inf, -np.inf], [np.inf, 0.0]])
+    with np.errstate(all="ignore"):
+        expected = np.logaddexp(big[:, 0], big[:, 1])
+    for found in run_both(lambda x: gx.logsumexp(x, axis=1), big):
+        np.testing.assert_allclose(found, expected)
+    for found in run_both(lambda x: gx.softmax(x, axis=1), big[:2]):
+        np.testing.assert_allclose(found, [[1 / (1 + np.e), np.e / (1 + np.e)], [0, 1]])
+    for found in run_both(lambda x: gx.gelu(x), np.linspace(-3, 3, 13)):
+        from math import erf
+
+        np.testing.assert_allclose(found, [0.5 * v * (1 + erf(v / 2**0.5)) for v in np.linspace(-3, 3, 13)], atol=1e-15)
+
+
+def test_empty_reductions():
+    e = np.zeros((0, 3))
+    for function in (np.sum, np.prod, np.mean):
+        with np.errstate(all="ignore"), pytest.warns(RuntimeWarning) if function is np.mean else _nothing():
+            expected = function(e, axis=0)
+        for found in run_both(lambda x, f=function: f(x, axis=0), e):
+            assert_same(found, expected)
+    for mode in (lambda f: f, gx.compile):
+        for function in (np.max, np.argmin):
+            with pytest.raises(ValueError, match="empty"):
+                mode(lambda x, f=function: f(x, axis=0))(gx.tensor(e))
+
+
+class _nothing:
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *_):
+        return None
+
+
+def test_array_api_names_work_on_plain_arrays():
+    assert isinstance(gx.exp(np.zeros(2)), gx.Tensor)
+    assert gx.concat([np.ones(2), gx.zeros(1)]).dtype == np.float64
+    assert broadcast_shapes("x", [np.zeros((3, 1)), np.zeros(4)]) == (3, 4)
