@@ -89,7 +89,7 @@ def environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[st
     """A worker's environment: every framework's own way to say how many threads it may use."""
     count = str(threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
-    settings = {name: count for name in names}
+    settings = dict.fromkeys(names, count)
     settings["JAX_PLATFORMS"] = "cpu"
     if threads == 1:
         settings["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"

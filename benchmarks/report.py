@@ -24,6 +24,7 @@ __all__ = [
 
 #: The framework that ratios are taken to.
 BASE = "graphc"
+_CLOCKS = {"wall": "wall clock", "cpu": "processor time (of all threads)"}
 Key = tuple[str, str, int]
 
 
@@ -127,8 +128,8 @@ def as_markdown(
         f"{facts['f32_flops_per_core'] / 1e9:.0f} GFLOP/s f32 a core, copy {facts['copy_bytes_per_second'] / 1e9:.0f} GB/s. "
         f"{facts['system']}, Python {facts['python']}; {versions}.",
         "",
-        f"Timed by {'wall clock' if facts['clock'] == 'wall' else 'processor time of all threads'}. Median of rounds ± half the interquartile range; "
-        f"in brackets the median over {BASE}'s (above 1: {BASE} is faster).",
+        f"Timed by {_CLOCKS[facts['clock']]}. Median of rounds ± half the interquartile range; in brackets the median "
+        f"over {BASE}'s (above 1: {BASE} is faster).",
         f"In {100 * disturbed(results):.0f} % of the one-thread rounds the machine was busy with something else.",
     ]
     for threads in dict.fromkeys(r.threads for r in results):

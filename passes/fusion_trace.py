@@ -158,7 +158,10 @@ class Roles:
             if self.role[node] == BOUNDARY or (self.role[node] == REAL and isinstance(node.op, (Indexing, Random))):
                 demanded.extend(node.operands)
             elif self.role[node] == DOT:
-                demanded.extend(self._unfolded(v) for v in node.operands)
+                operands = [self._unfolded(v) for v in node.operands]
+                demanded.extend(operands)
+                # A product reads its operands from memory, scalars that are broadcast included.
+                self.role.update((v.node, BOUNDARY) for v in operands if v.node.op.name == "constant")
         seen: set[Value] = set()
         while demanded:
             value = demanded.pop()

@@ -28,6 +28,7 @@ LAYERS = {
     "graphc.dtypes": 0,
     "graphc.target": 0,
     "graphc.lazy": 0,
+    "graphc.version": 0,
     "graphc.ir": 1,
     "graphc.ops": 2,
     "graphc.interp": 3,
@@ -42,6 +43,7 @@ LAYERS = {
     "graphc.data": 6,
     "graphc.interop": 7,
     "graphc.tools": 7,
+    "graphc.__main__": 7,
     "graphc": 8,
 }
 #: Rooms of one layer that never import one another.

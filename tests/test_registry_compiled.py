@@ -21,7 +21,7 @@ from graphc.frontend.build import Options, compile_stages
 from graphc.frontend.promotion import as_tensor
 from graphc.frontend.tensor import apply
 from graphc.ir import registry
-from graphc.ir.graph import Graph, Value, input_value, make
+from graphc.ir.graph import Graph, Value, constant, input_value, make
 from graphc.ir.op import Op
 from graphc.ir.parser import parse
 from graphc.ir.printer import large_literals, to_text
@@ -102,6 +102,26 @@ def test_text_round_trip(op: Op) -> None:
     verify(graph)
     arrays = {digest: literal.array for digest, literal in large_literals(graph).items()}
     assert parse(to_text(graph), constants=arrays).same_as(graph)
+
+
+@each_op
+def test_operands_that_are_splats(op: Op) -> None:
+    """Operands that are broadcast literals have no memory, and are not always folded: NumPy's results nevertheless."""
+    chosen = [s for s in samples(op) if s.operands and s.operands[0].size > 1]
+    cases: list[tuple[Sample, tuple[Any, ...]]] = []
+    outputs: list[Value] = []
+    for sample in chosen[:: max(1, len(chosen) // 20)]:
+        filled = [np.full(x.shape, x.flat[0], x.dtype) for x in map(np.asarray, sample.operands)]
+        splat = Sample(tuple(filled), sample.attrs, sample.special)
+        scalars = [constant(x.flat[0] if x.size else np.zeros((), x.dtype)) for x in filled]
+        operands = [make("broadcast", (c,), shape=x.shape).result for c, x in zip(scalars, filled, strict=True)]
+        outputs += make(op, operands, **sample.attrs).results
+        cases.append((splat, op.evaluate(filled, sample.attrs)))
+    results = iter(run(Graph((), tuple(outputs), op.name), [], contract=False))
+    for splat, expected in cases:
+        for y in expected:
+            wrong = fault(op, splat, next(results), y)
+            assert not wrong, wrong
 
 
 # -- strides ----------------------------------------------------------------------------------------------------------

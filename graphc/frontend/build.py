@@ -15,7 +15,7 @@ from graphc import artifact as artifacts
 from graphc import config as configs
 from graphc.codegen import llvm
 from graphc.codegen.compiler import Compiled, compile_graph
-from graphc.errors import ArtifactError
+from graphc.errors import ArtifactError, CompileError, message
 from graphc.ir.graph import Graph
 from graphc.ir.location import Location
 from graphc.ir.printer import to_text
@@ -51,6 +51,13 @@ def compile_stages(
     """Run passes and code generation, keeping every stage; no cache. The last number is codegen's milliseconds."""
     config = configs.from_environment()
     compilation = run_pipeline(COMPILE, graph, config=config, sample_arguments=sample)
+    if compilation.stopped:
+        raise CompileError(
+            message(
+                f"GRAPHC=stop-after={config.stop_after} stopped the compilation of {graph.name!r}",
+                hint="Add print or dump=DIR to see the graph; take stop-after out to run the function.",
+            )
+        )
     start = time.perf_counter()
     compiled = compile_graph(
         compilation.graph,

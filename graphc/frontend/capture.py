@@ -20,7 +20,7 @@ from graphc.frontend.structure import Tracked
 from graphc.frontend.tape import Leaf
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import StateSlot, Trace, Traced
-from graphc.ir.graph import Graph, Value, input_value, make
+from graphc.ir.graph import Graph, Literal, Value, input_value, make
 from graphc.ir.location import Location
 
 __all__ = ["Backward", "Captured", "GradWrite", "Output", "capture"]
@@ -79,7 +79,7 @@ class Captured:
     presence: tuple[tuple[Tensor, bool], ...]
     watched: tuple[tuple[Tracked, int], ...]
     guards: tuple[Guard, ...]
-    constants: tuple[tuple[Any, Location | None], ...]
+    constants: tuple[tuple[Any, Literal, Location | None], ...]
     requires: tuple[tuple[Tensor, bool], ...]
     backward: Backward | None
 
@@ -181,7 +181,7 @@ def _finish(
         ),
         watched=tuple(trace.watched.values()),
         guards=guards,
-        constants=tuple((array, where) for array, _, where in trace.constants.values()),
+        constants=tuple((array, v.node.attrs["value"], where) for array, v, where in trace.constants.values()),
         requires=tuple((s.tensor, s.tensor._requires_grad) for s in trace.states.values()),
         backward=backward,
     )

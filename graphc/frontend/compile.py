@@ -215,7 +215,10 @@ class CompiledFunction:
                 return found
             reason = self._reason(flat)
             variant = Variant(self._trace(flat), self._options, flat.leaves)
-            self._variants.setdefault(flat.key, []).append(variant)
+            kept = self._variants.setdefault(flat.key, [])
+            kept.append(variant)
+            # What guards and structure versions have made stale may become valid again (train and eval), but not for ever.
+            del kept[:-_VARIANTS]
             self.stats.compiles += 1
             self.stats.cache_hits += variant.from_cache
             self.stats.reasons.append(reason)
@@ -229,6 +232,10 @@ class CompiledFunction:
         if known:
             return f"{known[-1].broken_guard()}{at}"
         return f"{'first call' if not self._variants else 'new signature'} ({types}){at}"
+
+
+#: Variants kept for one signature.
+_VARIANTS = 16
 
 
 class _Static:

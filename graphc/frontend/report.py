@@ -359,7 +359,7 @@ def _state(captured: Captured, function: Callable[..., Any], arguments: Sequence
 
 def _constants(captured: Captured) -> Constants:
     rows = []
-    for array, where in captured.constants:
+    for array, _, where in captured.constants:
         if array.size > SMALL_CONSTANT:
             rows.append(ConstantRow(TensorType(dtypes.from_numpy(array.dtype), array.shape), array.nbytes, where))
     return Constants(rows)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc import config as configs
 from graphc.errors import StateError, message
 from graphc.frontend import context, pytree
 from graphc.frontend.autograd import ArrayBuilder
@@ -18,7 +19,7 @@ from graphc.frontend.source import user_location
 from graphc.frontend.structure import global_version
 from graphc.frontend.tensor import Tensor, Version, record
 from graphc.frontend.trace import StateSlot
-from graphc.ir.graph import Value
+from graphc.ir.graph import Literal, Value
 from graphc.ir.op import Builder, Op
 from graphc.runtime.buffers import overlapping
 
@@ -49,6 +50,7 @@ class Variant:
         self._written = sorted(set(captured.writes.values()))
         self._outputs = len(captured.graph.outputs)
         self._simple = not (captured.states or captured.writes or captured.grads or captured.backward)
+        self._snapshots = captured.constants if configs.from_environment().check else ()
         backward = captured.backward
         self._call_op = None if backward is None else _CompiledCall(captured, backward, options)
 
@@ -92,6 +94,8 @@ class Variant:
 
     def call(self, leaves: Sequence[Any], stats: Stats) -> Any:
         """Run with the leaves of a call."""
+        if self._snapshots:
+            self._check_snapshots()
         arguments = [native(leaves[p]) for p in self.captured.leaves]
         if self._simple:
             for position, array in zip(self.captured.leaves, arguments, strict=True):
@@ -101,6 +105,19 @@ class Variant:
             return self._wrap(self.executable.run(arguments), leaves)
         with _STATE:
             return self._stateful(leaves, arguments, stats)
+
+    def _check_snapshots(self) -> None:
+        """GRAPHC=check: arrays that the trace took as constants must still hold what they held."""
+        for array, literal, where in self._snapshots:
+            if Literal(array) != literal:
+                raise StateError(
+                    message(
+                        "a NumPy array that was captured as a constant has changed since the function was compiled",
+                        operands=[("array", literal.type)],
+                        location=where,
+                        hint="Pass it as an argument, or make it a gx.Tensor, which is read at every call.",
+                    )
+                )
 
     def _stateful(self, leaves: Sequence[Any], arguments: list[Array], stats: Stats) -> Any:
         captured = self.captured

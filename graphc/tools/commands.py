@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import pkgutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -72,7 +72,9 @@ def _find(name: str) -> Any:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = importlib.import_module(module_name)
+        found: Any = pkgutil.resolve_name(f"{module_name}:")
+    except ValueError:
+        raise ParseError(f"{module_name!r} is not the name of a module") from None
     except ModuleNotFoundError as fault:
         if fault.name is None or not f"{module_name}.".startswith(f"{fault.name}."):
             raise  # the user's module was found, and misses something itself

@@ -546,3 +546,37 @@ def test_many_threads_call_one_function():
     assert all((r == expected).all() for r in results)
     assert float(total) == 200
     assert pure.stats.compiles == 1
+
+
+def test_a_captured_array_is_a_snapshot_and_check_tells_when_it_changed(monkeypatch):
+    table = np.arange(3.0)
+    f = gx.compile(lambda x: x + table)
+    f(np.zeros(3))
+    table[0] = 9
+    assert f(np.zeros(3))[0] == 0
+    monkeypatch.setenv("GRAPHC", "check")
+    g = gx.compile(lambda x: x * table)
+    g(np.ones(3))
+    table[1] = 9
+    with pytest.raises(StateError, match="captured as a constant"):
+        g(np.ones(3))
+
+
+def test_stop_after_says_so(monkeypatch):
+    monkeypatch.setenv("GRAPHC", "stop-after=simplify")
+    with pytest.raises(gx.GraphcError, match="stop-after=simplify"):
+        gx.compile(lambda x: x + 1)(np.ones(2))
+
+
+def test_variants_of_one_signature_are_bounded():
+    k = 0
+
+    @gx.compile
+    def f(x):
+        return x + k
+
+    for _ in range(40):
+        k += 1
+        assert f(np.zeros(1))[0] == k
+    assert f.stats.compiles == 40
+    assert sum(map(len, f._variants.values())) <= 16

@@ -108,6 +108,7 @@ def test_inspect_compiled_functions_and_models(models: Path, capsys: pytest.Capt
     [
         (["inspect", "cli_models.plain"], ["is not package.module:function"]),
         (["inspect", "no_such_module:f"], ["there is no module 'no_such_module'"]),
+        (["inspect", "not-a/module:f"], ["'not-a/module' is not the name of a module"]),
         (["inspect", "cli_models:nothing"], ["'cli_models' has no attribute 'nothing'"]),
         (["inspect", "cli_models:number"], ["only functions and modules can be compiled"]),
         (["inspect", "cli_models:plain", "--shapes", "f32[2"], ["cannot read the arguments", "hint"]),
