@@ -355,8 +355,7 @@ def _pointer(value: Value, offset: Affine) -> Argument:
 def _epilogue_offsets(body: Graph, dot: Node) -> list[Affine]:
     """The offsets of all loads that the epilogue makes, over the result's axes."""
     found: list[Affine] = []
-    axes = axes_of(len(dot.result.shape))
-    stack: list[tuple[Value, Index]] = [(v, axes) for v in body.outputs]
+    stack: list[tuple[Value, Index]] = [(v, _place_of(v, dot)) for v in body.outputs]
     seen = set(stack)
     while stack:
         value, index = stack.pop()
@@ -370,6 +369,12 @@ def _epilogue_offsets(body: Graph, dot: Node) -> list[Affine]:
                 seen.add(following)
                 stack.append(following)
     return found
+
+
+def _place_of(value: Value, dot: Node) -> Index:
+    """Where the element of a value is that belongs to an accumulator: their dimensions are the same but for unit ones."""
+    axes = iter([a for a, d in zip(axes_of(len(dot.result.shape)), dot.result.shape, strict=True) if d != 1])
+    return tuple(affine(0) if d == 1 else next(axes) for d in value.shape)
 
 
 def _following(node: Node, index: Index) -> list[tuple[Value, Index]]:
@@ -406,15 +411,16 @@ class _Epilogue:
     ) -> None:
         """The callback of `emit_gemm`: all loads and operations, then all stores."""
         place = _Place(s, self.product, (row, column, *batch), mask)
-        axes = axes_of(len(self.product.dot.result.shape))
-        computed = self._compute(place, accumulator, axes)
+        dot = self.product.dot
+        computed = self._compute(place, accumulator)
         for i, output in enumerate(self.body.outputs):
             pointer = f"%e{len(self.body.inputs) + i}"
-            place.store(computed[output, axes], pointer, self.product.result_offset)
+            place.store(computed[output, _place_of(output, dot)], pointer, self.product.result_offset)
 
-    def _compute(self, place: _Place, accumulator: Vec, axes: Index) -> dict[tuple[Value, Index], Vec]:
-        done: dict[tuple[Value, Index], Vec] = {(self.product.dot.result, axes): accumulator}
-        stack: list[tuple[Value, Index]] = [(v, axes) for v in self.body.outputs]
+    def _compute(self, place: _Place, accumulator: Vec) -> dict[tuple[Value, Index], Vec]:
+        dot = self.product.dot
+        done: dict[tuple[Value, Index], Vec] = {(dot.result, _place_of(dot.result, dot)): accumulator}
+        stack: list[tuple[Value, Index]] = [(v, _place_of(v, dot)) for v in self.body.outputs]
         while stack:
             key = stack[-1]
             value, index = key

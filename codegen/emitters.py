@@ -17,10 +17,21 @@ from graphc.codegen.contraction import emit_contraction
 from graphc.codegen.emitted import Emitted
 from graphc.codegen.loop import emit_loop
 from graphc.codegen.scatter import emit_scatter
-from graphc.errors import CompileError, message
+from graphc.errors import BoundsError, CompileError, message
 from graphc.ir.access import is_view
-from graphc.ir.graph import Graph, Node, Value, input_value, make
-from graphc.ir.op import Contraction, Control, Elementwise, Fused, Indexing, Movement, Random, Reduction, Special
+from graphc.ir.graph import Graph, Node, Value, input_value, make, topological
+from graphc.ir.op import (
+    Contraction,
+    Control,
+    Elementwise,
+    Fused,
+    Indexing,
+    Movement,
+    Random,
+    Reduction,
+    Special,
+    run_graph,
+)
 
 __all__ = ["EMITTERS", "Emitter", "Job", "is_control", "job_of", "may_overwrite", "range_checks", "require_kernels"]
 
@@ -132,11 +143,25 @@ def _checks_of(inner: Node, outer: Mapping[int, Value], node: Node) -> Iterable[
     if mode != "raise" and isinstance(size, int) and size > 0:
         return
     if outer:
+        if not any(n.op.name == "input" for n in topological([indices])):
+            _check_constant(inner, indices)
+            return
         if indices.node.op.name != "input":
             raise CompileError(f"the indices of {inner.op.name} must be an operand of its kernel")
         indices = outer[indices.node.attrs["index"]]
     text = f"{inner.op.name}: index {{detail}} is out of bounds for axis {axis} with size {size}"
     yield Check(indices, size, mode, Failure("BoundsError", text, _label(node)))
+
+
+def _check_constant(inner: Node, indices: Value) -> None:
+    """Indices that are known now are checked now."""
+    (array,) = run_graph(Graph((), (indices,)), ())
+    size = inner.operands[0].shape[inner.attrs["axis"]]
+    if not isinstance(size, int):
+        raise CompileError(f"{inner.op.name}: constant indices into an axis of unknown size {size}")
+    outside = array[(array < -size) | (array >= size)] if inner.attrs["mode"] == "raise" else array[:0]
+    if outside.size:
+        raise BoundsError(bounds_message(int(outside.flat[0]), inner.attrs["axis"], size))
 
 
 def _label(node: Node) -> str:

@@ -11,9 +11,12 @@ import inspect
 import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from pathlib import Path
 from threading import RLock
 from typing import Any
+
+import numpy as np
 
 from graphc.errors import StructureError, message
 from graphc.frontend import context, pytree
@@ -24,6 +27,8 @@ from graphc.frontend.report import Report, make_report
 from graphc.frontend.signature import describe_key, leaf_key, traced_leaf
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked, global_version
+from graphc.frontend.tensor import Tensor
+from graphc.frontend.trace import Traced
 from graphc.frontend.variant import Variant
 from graphc.target import Target
 
@@ -75,6 +80,7 @@ class CompiledFunction:
         self._static = static_argnames
         self._signature = _signature(function)
         self._variants: dict[Hashable, list[Variant]] = {}
+        self._quick: dict[Hashable, list[Variant]] = {}
         self._lock = RLock()
         self.stats = Stats()
         unknown = set(static_argnames) - set(self._signature.parameters if self._signature else ())
@@ -94,8 +100,15 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if context.trace.get() is not None:
             return self._function(*args, **kwargs)
+        key = None if kwargs else _quick_key(args)
+        variant = None if key is None else _first_valid(self._quick.get(key))
+        if variant is not None:
+            self.stats.calls += 1
+            return variant.call(args, self.stats)
         flat = self._flatten(args, kwargs)
-        variant = self._find(flat) or self._compile(flat)
+        variant = _first_valid(self._variants.get(flat.key)) or self._compile(flat)
+        if key is not None and len(flat.leaves) == len(args) and all(map(is_, flat.leaves, args)):
+            self._quick[key] = self._variants[flat.key]
         self.stats.calls += 1
         return variant.call(flat.leaves, self.stats)
 
@@ -187,19 +200,12 @@ class CompiledFunction:
         step, _, tail = rest[1:].partition("]")
         if which == "1":
             return step.strip("'\"") + tail
-        names = list(self._signature.parameters) if self._signature else []
+        parameters = list(self._signature.parameters.values()) if self._signature else []
         index = int(step)
-        return (names[index] if index < len(names) else f"args[{index}]") + tail
-
-    def _find(self, flat: _Flat) -> Variant | None:
-        variants = self._variants.get(flat.key)
-        if variants is None:
-            return None
-        version = global_version()
-        for variant in variants:
-            if variant.valid(version):
-                return variant
-        return None
+        for place, parameter in enumerate(parameters[: index + 1]):
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                return f"{parameter.name}[{index - place}]{tail}"
+        return (parameters[index].name if index < len(parameters) else f"args[{index}]") + tail
 
     # -- compiling ----------------------------------------------------------------------------------------------------
 
@@ -210,7 +216,7 @@ class CompiledFunction:
 
     def _compile(self, flat: _Flat) -> Variant:
         with self._lock:
-            found = self._find(flat)
+            found = _first_valid(self._variants.get(flat.key))
             if found is not None:
                 return found
             reason = self._reason(flat)
@@ -232,6 +238,32 @@ class CompiledFunction:
         if known:
             return f"{known[-1].broken_guard()}{at}"
         return f"{'first call' if not self._variants else 'new signature'} ({types}){at}"
+
+
+def _quick_key(args: tuple[Any, ...]) -> Hashable | None:
+    """The signature of a call whose arguments are arrays, tensors and floats, without containers; None for others."""
+    parts: list[Any] = [context.grad_enabled.get()]
+    for x in args:
+        kind = type(x)
+        if kind is np.ndarray:
+            parts += (x.dtype, x.shape)
+        elif kind is float:
+            parts.append(kind)
+        elif isinstance(x, Tensor) and kind is not Traced:
+            parts += (Tensor, x._array.dtype, x._array.shape, x._requires_grad)
+        else:
+            return None
+    return tuple(parts)
+
+
+def _first_valid(variants: list[Variant] | None) -> Variant | None:
+    """The first variant whose guards hold."""
+    if variants:
+        version = global_version()
+        for variant in variants:
+            if variant.valid(version):
+                return variant
+    return None
 
 
 #: Variants kept for one signature.

@@ -62,9 +62,16 @@ def _operator(function: Callable[[Any, Any], Tensor], swap: bool) -> Callable[[T
         if not isinstance(other, _OPERANDS):
             return NotImplemented
         operands = (other, self) if swap else (self, other)
-        return as_kind(function(*operands), operands)
+        return _as_weak(as_kind(function(*operands), operands), operands)
 
     return method
+
+
+def _as_weak(result: Any, operands: tuple[Any, ...]) -> Any:
+    """Python's operators on Python floats give Python floats: a traced one stays weakly typed."""
+    if isinstance(result, Traced) and result.dtype == np.float64:
+        result.weak = all(x.weak if isinstance(x, Traced) else type(x) in (bool, int, float) for x in operands)
+    return result
 
 
 def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
@@ -75,6 +82,10 @@ def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any],
         return self.assign(indexing.assign_cast(self, new))
 
     return method
+
+
+def _unary(function: Callable[[Any], Tensor]) -> Callable[[Tensor], Any]:
+    return lambda self: _as_weak(as_kind(function(self), (self,)), (self,))
 
 
 def _ufunc(name: str) -> Callable[[Any, Any], Tensor]:
@@ -92,7 +103,7 @@ def _install_operators() -> None:
     for key, name in _COMPARE.items():
         setattr(Tensor, f"__{key}__", _operator(_ufunc(name), swap=False))
     for key, name in {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}.items():
-        setattr(Tensor, f"__{key}__", _method(elementwise.FUNCTIONS[name]))
+        setattr(Tensor, f"__{key}__", _unary(elementwise.FUNCTIONS[name]))
     special = {
         "__getitem__": _method(indexing.getitem),
         "__setitem__": indexing.setitem,

@@ -12,16 +12,15 @@ from graphc import config as configs
 from graphc.errors import StateError, message
 from graphc.frontend import context, pytree
 from graphc.frontend.autograd import ArrayBuilder
+from graphc.frontend.binding import Binding, count_copies
 from graphc.frontend.build import Options, build
 from graphc.frontend.capture import Backward, Captured, GradWrite, Output
 from graphc.frontend.signature import native
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import global_version
 from graphc.frontend.tensor import Tensor, Version, record
-from graphc.frontend.trace import StateSlot
 from graphc.ir.graph import Literal, Value
 from graphc.ir.op import Builder, Op
-from graphc.runtime.buffers import overlapping
 
 if TYPE_CHECKING:
     from graphc.frontend.compile import Stats
@@ -47,8 +46,8 @@ class Variant:
         self.executable = built.executable
         self.from_cache = built.from_cache
         self._version = global_version()
-        self._written = sorted(set(captured.writes.values()))
-        self._outputs = len(captured.graph.outputs)
+        self._written = frozenset(captured.writes.values())
+        self._binding = Binding(captured)
         self._simple = not (captured.states or captured.writes or captured.grads or captured.backward)
         self._snapshots = captured.constants if configs.from_environment().check else ()
         backward = captured.backward
@@ -97,11 +96,8 @@ class Variant:
         if self._snapshots:
             self._check_snapshots()
         arguments = [native(leaves[p]) for p in self.captured.leaves]
+        stats.copies += count_copies(arguments, [leaves[p] for p in self.captured.leaves])
         if self._simple:
-            for position, array in zip(self.captured.leaves, arguments, strict=True):
-                leaf = leaves[position]
-                if array is not leaf and isinstance(leaf, np.ndarray):
-                    stats.copies += 1
             return self._wrap(self.executable.run(arguments), leaves)
         with _STATE:
             return self._stateful(leaves, arguments, stats)
@@ -120,26 +116,9 @@ class Variant:
                 )
 
     def _stateful(self, leaves: Sequence[Any], arguments: list[Array], stats: Stats) -> Any:
-        captured = self.captured
         self._check_mutable(leaves)
-        states = [_state_array(slot) for slot in captured.states]
-        inputs = [*arguments, *states]
-        outputs: list[Array | None] = [None] * self._outputs
-        for grad in captured.grads:
-            if grad.index is not None and grad.state is None and grad.tensor is not None:
-                outputs[grad.index] = _grad_buffer(grad.tensor)
-        touched = [*self._written]
-        fresh = [a for a in outputs if a is not None]
-        stats.copies += sum(
-            a is not leaves[p]
-            for a, p in zip(arguments, captured.leaves, strict=True)
-            if isinstance(leaves[p], np.ndarray)
-        )
-        if touched or fresh:
-            for index in overlapping([*inputs, *fresh], [*touched, *range(len(inputs), len(inputs) + len(fresh))]):
-                if index < len(inputs):
-                    inputs[index] = inputs[index].copy()
-                    stats.copies += 1
+        inputs, outputs, copied = self._binding.bind(arguments)
+        stats.copies += copied
         results = self.executable.run(inputs, outputs)
         self._write_back(leaves, inputs)
         self._set_grads(leaves, results, inputs)
@@ -168,7 +147,7 @@ class Variant:
                 np.copyto(array, inputs[index])
             if isinstance(leaf, Tensor):
                 leaf._version.number += 1
-        written = set(self._written)
+        written = self._written
         for slot in self.captured.states:
             if slot.index in written and not slot.grad:
                 if slot.tensor._array is not inputs[slot.index]:
@@ -208,24 +187,6 @@ class Variant:
                 made[output.index] = known
             return known
         return output.value if output.argument is None else leaves[output.argument]
-
-
-def _state_array(slot: StateSlot) -> Array:
-    if not slot.grad:
-        return native(slot.tensor)
-    grad = slot.tensor._grad
-    if grad is not None:
-        return native(grad)
-    # The buffer of an absent gradient: -0.0, the exact additive identity.
-    return np.full(slot.tensor.shape, -0.0, dtype=slot.tensor.dtype)
-
-
-def _grad_buffer(tensor: Tensor) -> Array | None:
-    """The array to write a gradient into: the one that is there, so that its memory is used again."""
-    if tensor._grad is None:
-        return None
-    array = tensor._grad._array
-    return array if array.flags.c_contiguous and array.flags.writeable and array.dtype == tensor.dtype else None
 
 
 def _add_grad(leaf: Any, results: list[Array], grad: GradWrite) -> None:

@@ -100,6 +100,22 @@ def test_matmul_over_two_axes_and_two_free_axes():
     agree(graph((x, w, bias), [z + spread(bias, (3, 4, 3, 7))]))
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 6), (4, 1, 6), (4, 6, 1)], ids=str)
+@pytest.mark.parametrize("rows", [4, 1])
+def test_epilogue_with_unit_axes(shape, rows):
+    """The rest of the epilogue may see the product's result with unit axes put in or taken out."""
+    shape = tuple(rows if d == 4 else d for d in shape)
+    x, y, r = inputs((f32, (rows, 5)), (f32, (5, 6)), (f32, shape))
+    z = matmul(x, y)
+    moved = b.reshape(z + 1.0, shape=shape) * r
+    agree(
+        graph(
+            (x, y, r),
+            [moved, z, b.greater(b.reshape(moved, shape=(rows, 6)), z), b.broadcast(z, shape=(1, rows, 6)) * 2.0],
+        )
+    )
+
+
 def test_sliced_operand_of_a_product():
     x, y = inputs((f32, (8, 9)), (f32, (5, 4)))
     part = b.slice(x, start=(1, 7), size=(3, 5), step=(2, -1))

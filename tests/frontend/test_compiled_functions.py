@@ -102,6 +102,22 @@ def test_python_floats_are_weak_and_traced_and_ints_static():
     assert f.stats.compiles == 3
 
 
+def test_arithmetic_of_python_floats_stays_weak():
+    x = np.ones(3, np.float32)
+    for body in (lambda x, r: x * (r * 2.0), lambda x, r: x * -(1 - r / 2), lambda x, r: x * abs(r) ** 2):
+        expected = body(x, 0.5)
+        got = gx.compile(body)(x, 0.5)
+        assert got.dtype == expected.dtype == np.float32
+        np.testing.assert_array_equal(got, expected)
+    assert gx.compile(lambda x, r: x * np.sin(r))(x, 0.5).dtype == (x * np.sin(0.5)).dtype == np.float64
+
+
+def test_arguments_are_named_in_reasons():
+    f = gx.compile(lambda x, *rest, scale=1.0, **more: x * scale)
+    f(np.ones(1), np.ones(2), np.ones(3), scale=2.0, other=np.ones(4))
+    assert "x: f64[1], rest[0]: f64[2], rest[1]: f64[3]" in f.stats.reasons[0]
+
+
 def test_static_argnames():
     @gx.compile(static_argnames="p")
     def f(x, p):

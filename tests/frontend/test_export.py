@@ -198,6 +198,15 @@ def test_wrong_arguments_name_the_parameter(place: Path, change, words):
     module.layer(*arguments, 1)
 
 
+def test_code_from_the_cache_has_this_functions_names(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(place / "cache"))
+    gx.compile(lambda first: first * 43).export(place / "one", f32(2))
+    call = imported(gx.compile(lambda second: second * 43).export(place / "two", f32(2))).two
+    assert len(list((place / "cache").iterdir())) == 1, "the second export took the first one's code"
+    with pytest.raises(Exception, match="second has the wrong shape"):
+        call(f32(3))
+
+
 def test_wrong_containers_name_the_place(place: Path):
     tree, items, point = {"w": f32(3), "b": f32(4)}, [f32(3), (f32(2),)], Point(f32(2), f32(2))
     call = imported(containers.export(place / "places", tree, items, 3, point)).containers
