@@ -86,14 +86,16 @@ def installed(framework: str) -> bool:
 
 
 def environment(threads: int, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A worker's environment: every framework's own way to say how many threads it may use."""
+    """A worker's environment: every framework's own way to say how many threads it may use; byte code is kept, as users
+    have it."""
     count = str(threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
     settings = dict.fromkeys(names, count)
     settings["JAX_PLATFORMS"] = "cpu"
     if threads == 1:
         settings["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
-    return {**os.environ, **settings, **(extra or {})}
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **settings, **(extra or {})}
 
 
 def reference(workload: Workload, case: Case) -> list[Array]:

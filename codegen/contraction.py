@@ -406,7 +406,7 @@ class _Epilogue:
         operands = [Argument("operand", i) for i in range(len(self.body.inputs))]
         return operands + [Argument("result", i) for i in range(len(self.body.outputs))]
 
-    def emit(  # noqa: PLR0917 - the signature of `Epilogue`
+    def emit(
         self, s: Vectors, accumulator: Vec, row: str, column: str, batch: tuple[str, ...], mask: Vec | None
     ) -> None:
         """The callback of `emit_gemm`: all loads and operations, then all stores."""

@@ -32,6 +32,7 @@ from graphc.ir.op import (
     Special,
     run_graph,
 )
+from graphc.ops.indexing import bounds_message
 
 __all__ = ["EMITTERS", "Emitter", "Job", "is_control", "job_of", "may_overwrite", "range_checks", "require_kernels"]
 

@@ -158,10 +158,7 @@ class Roles:
             if self.role[node] == BOUNDARY or (self.role[node] == REAL and isinstance(node.op, (Indexing, Random))):
                 demanded.extend(node.operands)
             elif self.role[node] == DOT:
-                operands = [self._unfolded(v) for v in node.operands]
-                demanded.extend(operands)
-                # A product reads its operands from memory, scalars that are broadcast included.
-                self.role.update((v.node, BOUNDARY) for v in operands if v.node.op.name == "constant")
+                demanded.extend(self._unfolded(v) for v in node.operands)
         seen: set[Value] = set()
         while demanded:
             value = demanded.pop()
@@ -174,8 +171,9 @@ class Roles:
             if unit_reshape(node) is not None:
                 self.role[node] = BOUNDARY
                 demanded.extend(node.operands)
-            elif node.op.name != "constant":
-                self.role[node] = REAL
+            else:
+                # Constants that a product, or an indexing, reads from memory have a buffer like larger ones.
+                self.role[node] = BOUNDARY if node.op.name == "constant" else REAL
 
     def _unfolded(self, value: Value) -> Value:
         """What a product's operand is, when movements that its strides express are looked through."""

@@ -157,6 +157,17 @@ class Pool:
             bound = self.bound[x] * self.bound[y] * max(1, x.shape[1])
             self.add(b.dot(x, y, lhs_batch=(), rhs_batch=(), lhs_contract=(1,), rhs_contract=(axis,)), bound)
 
+    def try_general_dot(self):
+        """A value with itself, any of its axes batched, contracted or free."""
+        x = self.pick(lambda v: v.shape and v.dtype is not bool_)
+        if x is None:
+            return
+        part = self.rng.integers(0, 3, len(x.shape))
+        batch, summed = (tuple(int(a) for a in self.rng.permutation(np.flatnonzero(part == k))) for k in (0, 1))
+        if max(len(x.shape) * 2 - 2 * len(summed) - len(batch), 0) < 4:
+            bound = self.bound[x] ** 2 * max(1, int(np.prod([x.shape[a] for a in summed])))
+            self.add(b.dot(x, x, lhs_batch=batch, rhs_batch=batch, lhs_contract=summed, rhs_contract=summed), bound)
+
     def try_take(self):
         x = self.pick(lambda v: v.shape and 0 not in v.shape)
         i = self.pick(lambda v: v.dtype in (int32, int64) and len(v.shape) < 3)

@@ -1,0 +1,176 @@
+"""Bad input and its messages, as a user sees them.
+
+`tests/golden/test_errors/<group>.txt` holds small programs and what comes of each: `works`, or the error's class and
+message. A program that names `mode` runs twice, dynamically (`mode` does nothing) and compiled (`mode` is
+`gx.compile`); where both fail, the classes are the same. `# here` marks the user's line that the message must name.
+`pytest --bless` rewrites the outcomes; read them before you commit them.
+
+    ## name of the case
+    mode(lambda x: x + np.ones(4))(v)  # here
+    -- ShapeError
+    add: operands cannot be broadcast together
+      ...
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc import data, nn, optim
+from graphc.errors import GraphcError
+from graphc.frontend import source
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "test_errors"
+GROUPS = (
+    "arguments",
+    "concrete_values",
+    "data",
+    "dtypes",
+    "files",
+    "gradients",
+    "indices",
+    "layouts",
+    "leaks",
+    "models",
+    "numpy_functions",
+    "shapes",
+    "writes",
+)
+#: What may stand where a message is not graphc's own: the user's own error, and Python's for a wrong call.
+WORKS = "works"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program with its outcomes: (mode or "", class of the error or "works", message)."""
+
+    name: str
+    program: str
+    outcomes: tuple[tuple[str, str, str], ...]
+
+    @property
+    def text(self) -> str:
+        blocks = [f"## {self.name}\n{self.program}"]
+        for mode, kind, message in self.outcomes:
+            blocks.append(f"-- {mode + ': ' if mode else ''}{kind}\n" + (message + "\n" if message else ""))
+        return "".join(blocks)
+
+    @property
+    def guilty(self) -> int | None:
+        """The number of the marked line."""
+        for number, line in enumerate(self.program.splitlines(), 1):
+            if line.endswith("# here"):
+                return number
+        return None
+
+
+def read(path: Path) -> list[Case]:
+    """The cases of a file."""
+    cases = []
+    for block in path.read_text(encoding="utf-8").split("## ")[1:]:
+        name, _, rest = block.partition("\n")
+        program, *outcomes = re.split(r"^-- ", rest.rstrip("\n") + "\n", flags=re.MULTILINE)
+        parsed = []
+        for outcome in outcomes:
+            head, _, message = outcome.partition("\n")
+            mode, _, kind = head.rpartition(": ")
+            parsed.append((mode, kind, message.rstrip("\n")))
+        cases.append(Case(name, program, tuple(parsed)))
+    return cases
+
+
+def outcomes_of(case: Case, folder: Path) -> tuple[tuple[str, str, str], ...]:
+    """What comes of a program: one outcome, or one for each mode where they differ."""
+    if not re.search(r"\bmode\b", case.program):
+        return (("", *outcome(case, folder, None)),)
+    dynamic = outcome(case, folder, lambda f, **_: f)
+    compiled = outcome(case, folder, gx.compile)
+    if dynamic == compiled:
+        return (("", *dynamic),)
+    return (("dynamic", *dynamic), ("compiled", *compiled))
+
+
+def outcome(case: Case, folder: Path, mode: Any) -> tuple[str, str]:
+    """The class of the error and its message, with folders taken out."""
+    user = ModuleType("user")
+    user.__dict__.update(
+        np=np,
+        gx=gx,
+        nn=nn,
+        optim=optim,
+        data=data,
+        mode=mode,
+        folder=folder,
+        v=np.array([1.0, 2.0, 3.0], np.float32),
+        m=np.ones((3, 4), np.float32),
+        n=np.array([1, 2, 3]),
+    )
+    code = compile(case.program, str(folder / "user.py"), "exec")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            exec(code, user.__dict__)
+        except Exception as error:
+            return type(error).__name__, _clean(str(error), folder)
+    return WORKS, _clean("\n".join(f"{w.category.__name__}: {w.message}" for w in caught), folder)
+
+
+def _clean(text: str, folder: Path) -> str:
+    return text.replace(str(folder), "FOLDER").replace("FOLDER/user.py", "user.py")
+
+
+def _cases() -> Iterator[Any]:
+    for group in GROUPS:
+        for case in read(GOLDEN / f"{group}.txt"):
+            yield pytest.param(group, case, id=f"{group}-{case.name.replace(' ', '-')}")
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty working folder with a disk cache of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.chdir(name)
+        monkeypatch.setenv("GRAPHC_CACHE_DIR", str(Path(name) / "cache"))
+        yield Path(name)
+
+
+def test_every_group_is_run():
+    assert sorted(GROUPS) == sorted(path.stem for path in GOLDEN.glob("*.txt"))
+    for group in GROUPS:
+        names = [case.name for case in read(GOLDEN / f"{group}.txt")]
+        assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("group", "case"), _cases())
+def test_message(group: str, case: Case, folder: Path, bless: bool) -> None:
+    found = replace(case, outcomes=outcomes_of(case, folder))
+    if bless:
+        path = GOLDEN / f"{group}.txt"
+        cases = [found if c.name == case.name else c for c in read(path)]
+        path.write_text("\n".join(c.text for c in cases), encoding="utf-8")
+        return
+    assert found.text == case.text
+
+
+@pytest.mark.parametrize(("group", "case"), _cases())
+def test_message_has_all_parts(group: str, case: Case) -> None:
+    """The user's line where one is marked (and none that is not), a way on, the same class in both modes."""
+    assert case.outcomes, "no outcome yet: run pytest --bless"
+    failed = [(kind, text) for _, kind, text in case.outcomes if kind != WORKS]
+    assert len({kind for kind, _ in failed}) <= 1
+    assert bool(failed) == (case.guilty is not None), "mark the guilty line with `# here`"
+    for kind, text in failed:
+        assert issubclass(getattr(gx.errors, kind, ValueError), (GraphcError, ValueError)), kind
+        assert re.findall(r"user\.py:(\d+)", text)[:1] == [str(case.guilty)], text
+        assert "\n  hint: " in text, text
