@@ -19,10 +19,10 @@ demo: $(VENV)/.examples
 	$(BIN)/python examples/digits/train.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -q --slow
+	$(BIN)/python -m pytest -q -n auto --slow
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> tuple[list[Result], list[Cold]]:
                 )
         for name in started:
             bar.set_description(f"cold {name}")
-            cold += measure_cold(name, frameworks, options.processes, bar.update)
+            cold += measure_cold(name, frameworks, options.processes, bar.update, options.clock)
     return results, cold
 
 

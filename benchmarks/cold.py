@@ -33,9 +33,9 @@ class Cold:
 
 
 def measure_cold(
-    workload: str, frameworks: Sequence[str], processes: int, progress: Callable[[], object]
+    workload: str, frameworks: Sequence[str], processes: int, progress: Callable[[], object], clock: str = "wall"
 ) -> list[Cold]:
-    """Interleaved fresh processes, one thread each. Calls `progress` once a process."""
+    """Interleaved fresh processes, one thread each, timed by `clock` (a key of `worker.CLOCKS`). Calls `progress` once a process."""
     with tempfile.TemporaryDirectory() as folder:
         warm = {"GRAPHC_CACHE_DIR": str(Path(folder) / "warm")}
         found = []
@@ -47,15 +47,15 @@ def measure_cold(
             for cold in found:
                 if not cold.fault:
                     empty = {"GRAPHC_CACHE_DIR": str(Path(folder) / f"empty{number}")}
-                    _start(cold, warm if cold.framework == "graphc, cached" else empty, counted=number >= 0)
+                    _start(cold, clock, warm if cold.framework == "graphc, cached" else empty, counted=number >= 0)
                 progress()
     return found
 
 
-def _start(cold: Cold, settings: dict[str, str], *, counted: bool) -> None:
+def _start(cold: Cold, clock: str, settings: dict[str, str], *, counted: bool) -> None:
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.startup", cold.framework.partition(",")[0], cold.workload],
+            [sys.executable, "-m", "benchmarks.startup", cold.framework.partition(",")[0], cold.workload, clock],
             capture_output=True,
             text=True,
             cwd=ROOT,

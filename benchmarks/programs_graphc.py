@@ -98,7 +98,7 @@ def mlp_training(data: Data) -> Program:
 
     @gx.compile
     def step(x: Any, y: Any) -> Any:
-        loss = nn.functional.cross_entropy(model(x), y)
+        loss: Any = nn.functional.cross_entropy(model(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

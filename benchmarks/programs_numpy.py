@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 def overhead(data: Data) -> Program:
     """x*2 + y on few elements."""
     x, y = data["x"], data["y"]
-    return stateless(lambda: x * 2 + y)  # type: ignore[operator]
+    return stateless(lambda: x * 2 + y)
 
 
 def gelu(data: Data) -> Program:
@@ -46,7 +46,7 @@ def layer_norm(data: Data) -> Program:
     x, weight, bias = data["x"], data["weight"], data["bias"]
 
     def call() -> Array:
-        centred = x - x.mean(axis=-1, keepdims=True)  # type: ignore[attr-defined]
+        centred = x - x.mean(axis=-1, keepdims=True)
         variance = (centred * centred).mean(axis=-1, keepdims=True)
         return centred / np.sqrt(variance + 1e-5) * weight + bias
 
@@ -62,7 +62,7 @@ def matmul(data: Data) -> Program:
 def mlp_inference(data: Data) -> Program:
     """Logits of a multilayer perceptron."""
     x, w1, b1, w2, b2 = (data[k] for k in ("x", "w1", "b1", "w2", "b2"))
-    return stateless(lambda: np.maximum(x @ w1 + b1, 0) @ w2 + b2)  # type: ignore[call-overload]
+    return stateless(lambda: np.maximum(x @ w1 + b1, 0) @ w2 + b2)
 
 
 class _Training:

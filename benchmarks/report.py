@@ -8,13 +8,12 @@ from typing import Any
 
 from benchmarks.cold import Cold
 from benchmarks.contest import Result
-from benchmarks.workloads import Case, named
+from benchmarks.workloads import named
 
 __all__ = [
     "BASE",
     "as_markdown",
     "as_record",
-    "case_of",
     "cold_table",
     "disturbed",
     "fastest_peer",
@@ -24,6 +23,7 @@ __all__ = [
 
 #: The framework that ratios are taken to.
 BASE = "graphc"
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _CLOCKS = {"wall": "wall clock", "cpu": "processor time (of all threads)"}
 Key = tuple[str, str, int]
 
@@ -34,17 +34,10 @@ def format_seconds(seconds: float) -> str:
     >>> format_seconds(0.0001234)
     '123 us'
     """
-    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns")):
-        if seconds >= 0.9995 * scale or unit == "ns":
-            value = seconds / scale
-            digits = max(0, 3 - len(str(int(value + 0.5 * 10.0 ** -(2 if value < 10 else 1)))))
-            return f"{value:.{digits}f} {unit}"
-    raise AssertionError
-
-
-def case_of(result: Result) -> Case:
-    """The case that a result is of."""
-    return next(c for c in named(result.workload).cases if c.name == result.case)
+    scale, unit = next((s for s in _UNITS if seconds >= 0.9995 * s[0]), _UNITS[-1])
+    value = seconds / scale
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {unit}"
 
 
 def grouped(results: Sequence[Result]) -> dict[Key, dict[str, Result]]:

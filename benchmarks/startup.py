@@ -1,4 +1,4 @@
-"""One cold start: `python -m benchmarks.startup FRAMEWORK WORKLOAD` prints a JSON line with seconds and bytes.
+"""One cold start: `python -m benchmarks.startup FRAMEWORK WORKLOAD CLOCK` prints a JSON line with seconds and bytes.
 
 Import of the framework, then the first call of a program of a workload's first case (building it included), then the
 fastest of some further calls, and the peak of resident memory. A process of its own for each measurement.
@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import resource
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.worker import load_programs
+from benchmarks.worker import CLOCKS, load_programs
 from benchmarks.workloads import named
 
 __all__ = ["main", "peak_bytes"]
@@ -32,22 +31,22 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def main(framework: str, workload_name: str) -> None:
+def main(framework: str, workload_name: str, clock_name: str) -> None:
     """Measure and print."""
-    workload = named(workload_name)
+    workload, clock = named(workload_name), CLOCKS[clock_name]
     data = workload.inputs(workload.cases[0])
     before = peak_bytes()
-    start = time.perf_counter()
+    start = clock()
     programs = load_programs(framework)
-    imported = time.perf_counter()
+    imported = clock()
     program = getattr(programs, workload_name)(data)
     program.call()
-    called = time.perf_counter()
+    called = clock()
     times = []
     for _ in range(20):
-        begin = time.perf_counter()
+        begin = clock()
         program.call()
-        times.append(time.perf_counter() - begin)
+        times.append(clock() - begin)
     facts = {
         "import": imported - start,
         "first_call": called - imported,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import numpy.typing as npt
 __all__ = ["COLD", "SEED", "WORKLOADS", "Case", "Data", "Program", "Workload", "named", "stateless"]
 
 SEED = 20240229
-Array = npt.NDArray[np.generic]
+Array = np.ndarray[Any, Any]
 Data = dict[str, Array]
 
 

@@ -34,7 +34,17 @@ from graphc.ir.op import (
 )
 from graphc.ops.indexing import bounds_message
 
-__all__ = ["EMITTERS", "Emitter", "Job", "is_control", "job_of", "may_overwrite", "range_checks", "require_kernels"]
+__all__ = [
+    "EMITTERS",
+    "Emitter",
+    "Job",
+    "indexing_label",
+    "is_control",
+    "job_of",
+    "may_overwrite",
+    "range_checks",
+    "require_kernels",
+]
 
 Emitter = Callable[..., Emitted]
 """`emitter(name, body, aliases, target, contract=...)`."""
@@ -151,7 +161,7 @@ def _checks_of(inner: Node, outer: Mapping[int, Value], node: Node) -> Iterable[
             raise CompileError(f"the indices of {inner.op.name} must be an operand of its kernel")
         indices = outer[indices.node.attrs["index"]]
     text = f"{inner.op.name}: index {{detail}} is out of bounds for axis {axis} with size {size}"
-    yield Check(indices, size, mode, Failure("BoundsError", text, _label(node)))
+    yield Check(indices, size, mode, Failure("BoundsError", text, indexing_label(inner)))
 
 
 def _check_constant(inner: Node, indices: Value) -> None:
@@ -165,5 +175,8 @@ def _check_constant(inner: Node, indices: Value) -> None:
         raise BoundsError(bounds_message(int(outside.flat[0]), inner.attrs["axis"], size))
 
 
-def _label(node: Node) -> str:
-    return node.op.name
+def indexing_label(node: Node) -> str:
+    """What names a fallible node in an artifact's table of failures: op, operand types and axis. An artifact keeps no source
+    lines; the caller finds the nodes with this label in its own trace."""
+    types = " ".join(str(v.type) for v in node.operands[:2])
+    return f"{node.op.name} {types} axis {node.attrs['axis']}"

@@ -19,7 +19,11 @@ __all__ = [
     "GradientError",
     "GraphcError",
     "InterpreterError",
+    "LiteralError",
     "MissingDependencyError",
+    "MissingMethodError",
+    "OptionError",
+    "OverwrittenError",
     "ParseError",
     "RuleError",
     "ShapeError",
@@ -27,6 +31,8 @@ __all__ = [
     "StructureError",
     "TraceError",
     "TracerConversionError",
+    "UnknownAttributeError",
+    "UnknownNameError",
     "UnsupportedError",
     "VerifyError",
     "message",
@@ -43,6 +49,14 @@ class ShapeError(GraphcError, ValueError):
 
 class DTypeError(GraphcError, TypeError):
     """An operand's dtype is not one that the op is defined for."""
+
+
+class LiteralError(GraphcError, OverflowError):
+    """A Python integer does not fit the dtype that it takes."""
+
+
+class OptionError(GraphcError, ValueError):
+    """An option has a value that is not legal."""
 
 
 class BoundsError(GraphcError, IndexError):
@@ -65,12 +79,31 @@ class StructureError(GraphcError, TypeError):
     """Arguments do not have the structure (pytree, count, names) that is needed."""
 
 
+class UnknownAttributeError(GraphcError, AttributeError):
+    """A tensor or module has no such attribute."""
+
+
+class UnknownNameError(GraphcError, KeyError):
+    """A mapping has no such name."""
+
+    # KeyError would show the message as a quoted string.
+    __str__ = Exception.__str__
+
+
+class MissingMethodError(GraphcError, NotImplementedError):
+    """A subclass lacks a method that it must define."""
+
+
 class StateError(GraphcError, RuntimeError):
     """State (parameters, buffers, gradients) is used in a way that would lose a write."""
 
 
 class GradientError(GraphcError, RuntimeError):
     """A derivative was asked for that does not exist or is no longer available."""
+
+
+class OverwrittenError(GradientError, StateError):
+    """A value that a derivative needs was overwritten in place."""
 
 
 class VerifyError(GraphcError):

@@ -50,7 +50,9 @@ class Differentiate(Rewriter):
         outputs = [v for v in graph.outputs if _is_float(v.type)]
         wrt = [v for v in graph.input_values() if _is_float(v.type)]
         if not outputs or not wrt:
-            raise GradientError(f"{graph.name!r} has no floating-point {'outputs' if wrt else 'inputs'} to differentiate")
+            raise GradientError(
+                f"{graph.name!r} has no floating-point {'outputs' if wrt else 'inputs'} to differentiate"
+            )
         seeds = [input_value(len(graph.inputs) + k, v.type) for k, v in enumerate(outputs)]
         b = GraphBuilder()
         cotangents = Cotangents(b)

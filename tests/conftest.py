@@ -8,7 +8,7 @@ before you commit it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,17 @@ GOLDEN = Path(__file__).parent / "golden"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
     parser.addoption("--bless", action="store_true", help="rewrite golden files with what the tests produce")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled code goes to a folder of this run: tests neither use the user's cache nor fill it, and debug flags that the
+    user has set do not reach them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GRAPHC", raising=False)
+        patch.delenv("GRAPHC_CACHE", raising=False)
+        patch.setenv("GRAPHC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,11 +23,12 @@ from graphc.frontend.promotion import as_tensor
 from graphc.frontend.tensor import apply
 from graphc.ir import registry
 from graphc.ir.graph import Graph, Value, constant, input_value, make
-from graphc.ir.op import Op
+from graphc.ir.op import Elementwise, Op
 from graphc.ir.parser import parse
 from graphc.ir.printer import large_literals, to_text
 from graphc.ir.types import Type
 from graphc.ir.verify import verify
+from graphc.passes.fold import ConstantFold
 from graphc.passes.fusion import fuse
 from graphc.passes.inline import InlineComposites
 from graphc.runtime.executable import Executable
@@ -125,6 +126,21 @@ def test_operands_that_are_splats(op: Op) -> None:
         for y in expected:
             wrong = fault(op, splat, next(results), y)
             assert not wrong, wrong
+
+
+@each_op
+def test_folding(op: Op) -> None:
+    """Constant folding gives the bits of the op's NumPy definition; what may not be folded is left alone."""
+    chosen = [s for s in samples(op) if s.operands and np.prod([x.size for x in s.operands]) > 0]
+    chosen = chosen[:: max(1, len(chosen) // 30)]
+    outputs = [v for s in chosen for v in make(op, [constant(x) for x in s.operands], **s.attrs).results]
+    folded = ConstantFold().run(Graph((), tuple(outputs), op.name))
+    expected = [y for s in chosen for y in op.evaluate(s.operands, s.attrs)]
+    for value, y, before in zip(folded.outputs, expected, outputs, strict=True):
+        if value.node.op.name == "constant":
+            assert same_bits(value.node.attrs["value"].array, np.asarray(y)), before
+    if isinstance(op, Elementwise) and op.exact:
+        assert all(v.node.op.name == "constant" for v in folded.outputs if v.shape in ((), (5,)))
 
 
 # -- strides ----------------------------------------------------------------------------------------------------------

@@ -52,18 +52,18 @@ def batches(images, labels, seed):
 
 
 def run(step, loader, epochs, title):
-    """All epochs; the losses, and the seconds spent in steps after the first one."""
-    losses, seconds = [], 0.0
+    """All epochs; the losses, and the median seconds of a step."""
+    losses, seconds = [], []
     with tqdm(total=epochs * len(loader), desc=title, unit="step", file=sys.stdout, ncols=100) as bar:
         for _ in range(epochs):
             for x, y in loader:
                 start = time.perf_counter()
                 loss = step(x, y)
-                seconds += time.perf_counter() - start if losses else 0.0
+                seconds.append(time.perf_counter() - start)
                 losses.append(float(loss))
                 bar.update()
             bar.set_postfix(loss=f"{np.mean(losses[-len(loader) :]):.4f}")
-    return np.array(losses), seconds / (len(losses) - 1)
+    return np.array(losses), float(np.median(seconds))
 
 
 def accuracy(predict, images, labels):

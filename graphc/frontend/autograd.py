@@ -102,6 +102,7 @@ def _seed(output: Tensor, gradient: Any) -> Tensor:
                 "the gradient passed in must have the tensor's type",
                 operands=[("tensor", output.type), ("gradient", seed.type)],
                 location=user_location(),
+                hint="Broadcast or convert it to the tensor's shape and dtype.",
             )
         )
     return seed

@@ -17,6 +17,7 @@ import numpy as np
 from graphc.errors import StateError, message
 from graphc.frontend.capture import Captured
 from graphc.frontend.signature import native
+from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import StateSlot
 from graphc.runtime.buffers import overlapping, pointer
@@ -97,6 +98,7 @@ class Binding:
                 message(
                     "the function writes to a captured tensor whose memory is read-only",
                     operands=[("tensor", slot.tensor.type)],
+                    location=user_location(),
                     hint="Make it with gx.tensor, which copies, instead of gx.asarray.",
                 )
             )

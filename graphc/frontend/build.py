@@ -7,7 +7,7 @@ This is the one module that joins passes, codegen and runtime. Code is keyed by 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,10 @@ from graphc import artifact as artifacts
 from graphc import config as configs
 from graphc.codegen import llvm
 from graphc.codegen.compiler import Compiled, compile_graph
+from graphc.codegen.emitters import indexing_label
 from graphc.errors import ArtifactError, CompileError, message
 from graphc.ir.graph import Graph
-from graphc.ir.location import Location
+from graphc.ir.op import Indexing
 from graphc.ir.printer import to_text
 from graphc.passes.manager import Compilation, run_pipeline
 from graphc.passes.pipelines import COMPILE
@@ -129,16 +130,13 @@ def _from_cache(disk: cache.DiskCache, key: str) -> artifacts.Artifact | None:
         return None
 
 
-def _locator(graph: Graph) -> Any:
-    """Finds the user's line for a failing node by the op's name: the artifact keeps no lines, each trace has its own."""
+def _locator(graph: Graph) -> Callable[[str], object]:
+    """Finds the user's lines for a failing node: the artifact keeps none, each trace has its own."""
 
-    def locate(label: str) -> Location | None:
-        name, _, number = label.partition("#")
-        nodes = [n for n in graph.nodes if n.op.name == name]
-        index = int(number or 0)
-        if index >= len(nodes):
-            return None
-        where = graph.locations.get(nodes[index], ())
-        return where[0] if where else None
+    def locate(label: str) -> object:
+        fallible = [n for n in graph.nodes if isinstance(n.op, Indexing)]
+        nodes = [n for n in fallible if indexing_label(n) == label] or fallible
+        places = list(dict.fromkeys(str(where) for n in nodes for where in graph.locations.get(n, ())))
+        return places[0] if len(places) == 1 else f"one of {', '.join(places)}" if places else None
 
     return locate

@@ -9,10 +9,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import CellType, FrameType, ModuleType
+from types import CellType, FrameType, GeneratorType, ModuleType
 from typing import Any
 
-from graphc.errors import GradientError, TraceError, message
+import numpy as np
+
+from graphc.errors import GradientError, GraphcError, TraceError, message
 from graphc.frontend import autograd, context, pytree
 from graphc.frontend.signature import Guard, TracedLeaf, scalar_guards
 from graphc.frontend.source import user_location
@@ -102,7 +104,7 @@ def capture(
         for leaf in leaves:
             if isinstance(leaf, Tracked):
                 trace.watch(leaf)
-        result = function(*args, **kwargs)
+        result = _call(trace, function, args, kwargs)
         captured = _finish(trace, result, handles, positions, guards)
         del result, args, kwargs, handles
     finally:
@@ -110,6 +112,40 @@ def capture(
         context.trace.reset(token)
     _check_leaks(trace)
     return captured
+
+
+def _call(trace: Trace, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the user's function. NumPy hides a refusal to give a value behind an error of its own (`np.zeros(x)`, `a[0] = x`):
+    then the refusal is raised. NumPy's global random numbers would be frozen: their use is an error."""
+    before = np.random.get_state(legacy=False)
+    try:
+        result = function(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        if not isinstance(error, GraphcError) and trace.refused is not None and _line_of(error) == str(trace.refused[1]):
+            raise trace.refused[0] from None
+        raise
+    if _differ(before["state"], np.random.get_state(legacy=False)["state"]):
+        np.random.set_state(before)
+        raise TraceError(
+            message(
+                f"{trace.name!r} draws from np.random while it is traced; every call would get the same numbers",
+                location=user_location(),
+                hint="Use gx.random, which draws anew in each call, or pass the numbers as an argument.",
+            )
+        )
+    return result
+
+
+def _differ(before: Any, after: Any) -> bool:
+    return any(not np.array_equal(before[name], after[name]) for name in before)
+
+
+def _line_of(error: BaseException) -> str:
+    """The innermost place of a traceback."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return "" if traceback is None else f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
 
 
 def _arguments(
@@ -353,10 +389,10 @@ def _check_leaks(trace: Trace) -> None:
         raise TraceError(
             message(
                 f"a traced value of {trace.name!r} outlives its trace: it is held by {holder}",
-                operands=[("value", handle.type)],
-                location=user_location(),
-                hint="Return it instead; or, to keep state between calls, make a gx.Tensor (or register a buffer) before the "
-                "first call and write to it in place.",
+                operands=[("value", handle.type), ("called at", user_location())],
+                location=next(iter(trace.locations.get(handle._value.node, ())), None) or user_location(),
+                hint="Return it, in dicts, lists, tuples or dataclasses; or, to keep state between calls, make a gx.Tensor "
+                "(or register a buffer) before the first call and write to it in place.",
             )
         )
 
@@ -370,9 +406,20 @@ def _holder(handle: Traced) -> str | None:
             return f"a {type(owner).__name__}"
         if isinstance(owner, CellType):
             return "a closure variable"
+        if isinstance(owner, GeneratorType):
+            return "a generator that was not run to its end"
         if isinstance(owner, tuple) and not any(isinstance(o, FrameType) for o in gc.get_referrers(owner)):
             return "a tuple"
+        # An instance whose attributes are not in a dict of their own (yet), or in slots.
+        for name in () if isinstance(owner, (Traced, FrameType, type)) else _attributes(owner):
+            if getattr(owner, name, None) is handle:
+                return f"attribute {name!r} of a {type(owner).__name__}"
     return None
+
+
+def _attributes(owner: Any) -> list[str]:
+    slots = [s for c in type(owner).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
+    return [*slots, *getattr(owner, "__dict__", {})]
 
 
 def _name_in(space: dict[Any, Any], handle: Traced) -> str:

@@ -24,7 +24,7 @@ from graphc.frontend.build import Options
 from graphc.frontend.capture import Captured, capture
 from graphc.frontend.export import Call, write_package
 from graphc.frontend.report import Report, make_report
-from graphc.frontend.signature import describe_key, leaf_key, traced_leaf
+from graphc.frontend.signature import Static, describe_key, leaf_key, traced_leaf
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked, global_version
 from graphc.frontend.tensor import Tensor
@@ -89,7 +89,9 @@ class CompiledFunction:
                 message(
                     f"static_argnames {sorted(unknown)} are not arguments of {self._name}",
                     location=user_location(),
-                    hint=f"Its arguments are {', '.join(self._signature.parameters) if self._signature else 'unknown'}.",
+                    hint=f"Its arguments are {', '.join(self._signature.parameters)}."
+                    if self._signature
+                    else "Its signature is not known to Python: wrap it in a function of your own.",
                 )
             )
 
@@ -156,7 +158,7 @@ class CompiledFunction:
         flat = self._flatten(args, kwargs)
         with self._lock:
             captured = self._trace(flat)
-        leaves = [leaf.value if isinstance(leaf, _Static) else leaf for leaf in flat.leaves]
+        leaves = [leaf.value if isinstance(leaf, Static) else leaf for leaf in flat.leaves]
         module = self._function._module if isinstance(self._function, _Caller) else None
         described = self._function if module is None else getattr(module, "forward", module)
         call = Call(
@@ -188,10 +190,16 @@ class CompiledFunction:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise StructureError(message(f"{self._name}{self._signature}: {error}", location=user_location())) from None
+            raise StructureError(
+                message(
+                    f"{self._name}{self._signature}: {error}",
+                    location=user_location(),
+                    hint="Call it with the arguments of its signature.",
+                )
+            ) from None
         for name in self._static:
             if name in bound.arguments:
-                bound.arguments[name] = _Static(bound.arguments[name])
+                bound.arguments[name] = Static(bound.arguments[name])
         return bound.args, bound.kwargs
 
     def _path(self, path: str) -> str:
@@ -211,7 +219,7 @@ class CompiledFunction:
 
     def _trace(self, flat: _Flat) -> Captured:
         traced = [traced_leaf(key) for key in flat.keys]
-        leaves = [leaf.value if isinstance(leaf, _Static) else leaf for leaf in flat.leaves]
+        leaves = [leaf.value if isinstance(leaf, Static) else leaf for leaf in flat.leaves]
         return capture(self._function, leaves, traced, flat.paths, flat.structure, self._name)
 
     def _compile(self, flat: _Flat) -> Variant:
@@ -268,24 +276,6 @@ def _first_valid(variants: list[Variant] | None) -> Variant | None:
 
 #: Variants kept for one signature.
 _VARIANTS = 16
-
-
-class _Static:
-    """A static argument: one leaf, compared by value."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and type(self.value) is type(other.value) and bool(self.value == other.value)
-
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-    def __repr__(self) -> str:
-        return repr(self.value)
 
 
 class CompiledModule:
@@ -395,7 +385,18 @@ def compile(
     if not callable(function):
         raise StructureError(
             message(
-                f"only functions and modules can be compiled, not a {type(function).__name__}", location=user_location()
+                f"only functions and modules can be compiled, not {function!r}",
+                location=user_location(),
+                hint="Use it as a decorator, or pass a function, a method or an nn.Module.",
+            )
+        )
+    if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+        raise StructureError(
+            message(
+                f"{function.__name__} is a {'coroutine' if inspect.iscoroutinefunction(function) else 'generator function'}; "
+                "a call does not run its body",
+                location=user_location(),
+                hint="Compile the plain function that does the computation.",
             )
         )
     return CompiledFunction(function, options, names)

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from graphc.errors import ShapeError, message
 from graphc.frontend import context
 from graphc.frontend.promotion import as_tensor, broadcast_to
-from graphc.frontend.tensor import Tensor, default_dtype, native_array
+from graphc.frontend.shaping import shape_of
+from graphc.frontend.source import user_location
+from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype, native_array
 
 __all__ = [
     "arange",
@@ -70,7 +73,12 @@ def asarray(obj: Any, /, *, dtype: Any = None, copy: bool | None = None) -> Tens
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
-    return tuple(int(d.__index__()) for d in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    sizes = shape_of("a new tensor", shape)
+    if min(sizes, default=0) < 0:
+        raise ShapeError(
+            message(f"a shape has no negative sizes: {sizes}", location=user_location(), hint="Sizes are counts.")
+        )
+    return sizes
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None) -> Tensor:
@@ -98,7 +106,7 @@ def empty(shape: Any, *, dtype: Any = None) -> Tensor:
 
 def native_dtype(dtype: Any) -> np.dtype[Any]:
     """`dtype` checked to be one of graphc's, or the default one."""
-    return default_dtype() if dtype is None else native_array(np.zeros(0, dtype=dtype)).dtype
+    return default_dtype() if dtype is None else checked_dtype(dtype).numpy
 
 
 def zeros_like(x: Any, /, *, dtype: Any = None) -> Tensor:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc import dtypes
-from graphc.errors import DTypeError, message
+from graphc.errors import DTypeError, OptionError, message
 from graphc.frontend.promotion import as_tensor, convert, describe, op, promote, result_dtype, unify
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor, default_dtype
+from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype
 
 __all__ = [
     "FUNCTIONS",
@@ -416,7 +415,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
 def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
     """Convert elements as NumPy's `astype` does."""
     tensor = as_tensor(x)
-    target = dtypes.from_numpy(dtype)
+    target = checked_dtype(dtype)
     if target.is_bool:
         return _truth(tensor)
     return convert(tensor, target.numpy)
@@ -472,5 +471,11 @@ def gelu(x: Any, /, *, approximate: str = "none") -> Tensor:
         )
         return multiply(tensor, sigmoid(inner))
     if approximate != "none":
-        raise ValueError(f"approximate is 'none' or 'tanh', not {approximate!r}")
+        raise OptionError(
+            message(
+                f"gelu: there is no approximation {approximate!r}",
+                location=user_location(),
+                hint="approximate is 'none' or 'tanh'.",
+            )
+        )
     return multiply(multiply(tensor, 0.5), add(erf(multiply(tensor, 0.7071067811865476)), 1))

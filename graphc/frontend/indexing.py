@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import BoundsError, DTypeError, ShapeError, UnsupportedError, message
+from graphc.errors import BoundsError, DTypeError, OptionError, ShapeError, UnsupportedError, message
 from graphc.frontend import context
 from graphc.frontend.elementwise import apply_ufunc, where
 from graphc.frontend.promotion import as_tensor, broadcast_shapes, broadcast_to, convert, describe, op, result_dtype
-from graphc.frontend.shaping import normalize_axis, permute_dims, reshape
+from graphc.frontend.shaping import integer, normalize_axis, permute_dims, reshape
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 
@@ -40,12 +40,22 @@ def _expand(x: Tensor, index: Any) -> list[Any]:
     if used > x.ndim:
         raise BoundsError(
             message(
-                f"too many indices: {used} for rank {x.ndim}", operands=[("x", describe(x))], location=user_location()
+                f"too many indices: {used} for rank {x.ndim}",
+                operands=[("x", describe(x))],
+                location=user_location(),
+                hint="Give one index for each axis at most.",
             )
         )
     ellipses = [n for n, i in enumerate(items) if i is Ellipsis]
     if len(ellipses) > 1:
-        raise BoundsError(message("an index can have one ellipsis only", location=user_location()))
+        raise BoundsError(
+            message(
+                "an index can have one ellipsis only",
+                operands=[("x", describe(x))],
+                location=user_location(),
+                hint="Write `:` for single axes.",
+            )
+        )
     place = ellipses[0] if ellipses else len(items)
     rest = items[place + 1 :] if ellipses else []
     return items[:place] + [slice(None)] * (x.ndim - used) + rest
@@ -66,18 +76,12 @@ def _basic(x: Tensor, items: list[Any]) -> _Basic:
         if _is_integer(item):
             number = int(item)
             if not -extent <= number < extent:
-                raise BoundsError(
-                    message(
-                        f"index {number} is out of bounds for axis {axis} with size {extent}",
-                        operands=[("x", describe(x))],
-                        location=user_location(),
-                    )
-                )
+                raise _outside(x, axis, number)
             starts.append(number % extent)
             sizes.append(1)
             steps.append(1)
         else:
-            start, stop, step = item.indices(extent)
+            start, stop, step = _bounds(x, item, extent)
             size = len(range(start, stop, step))
             starts.append(start if size else 0)
             sizes.append(size)
@@ -85,6 +89,33 @@ def _basic(x: Tensor, items: list[Any]) -> _Basic:
             shape.append(size)
         axis += 1
     return _Basic(tuple(starts), tuple(sizes), tuple(steps), tuple(shape))
+
+
+def _outside(x: Tensor, axis: int, index: int) -> BoundsError:
+    """The error for an index out of range."""
+    extent = x.shape[axis]
+    return BoundsError(
+        message(
+            f"index {index} is out of bounds for axis {axis} with size {extent}",
+            operands=[("x", describe(x))],
+            location=user_location(),
+            hint=f"Indices run from {-extent} to {extent - 1}." if extent else "The axis is empty.",
+        )
+    )
+
+
+def _bounds(x: Tensor, item: slice, extent: int) -> tuple[int, int, int]:
+    parts = [None if p is None else integer("slice", "a bound", p) for p in (item.start, item.stop, item.step)]
+    if parts[2] == 0:
+        raise OptionError(
+            message(
+                "slice step cannot be zero",
+                operands=[("x", describe(x))],
+                location=user_location(),
+                hint="Steps are positive, or negative to go backwards.",
+            )
+        )
+    return slice(*parts).indices(extent)
 
 
 def _slice(x: Tensor, basic: _Basic) -> Tensor:
@@ -142,7 +173,19 @@ def _masks_to_indices(x: Tensor, index: Any) -> Any:
                     hint="Use gx.where(mask, x, other), or sum(x * mask).",
                 )
             )
-        out.extend(np.nonzero(np.asarray(item)))
+        mask = np.asarray(item)
+        axis = sum(o is not None for o in out)
+        covered = x.shape[axis : axis + mask.ndim]
+        if mask.shape != covered and all(o is not Ellipsis for o in out):
+            raise BoundsError(
+                message(
+                    f"a boolean mask must have the shape of the axes that it covers, {covered}",
+                    operands=[("x", describe(x)), ("mask", describe(mask))],
+                    location=user_location(),
+                    hint="Make the mask from x itself, for example x > 0.",
+                )
+            )
+        out.extend(np.nonzero(mask))
     return tuple(out)
 
 
@@ -170,6 +213,9 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 def _advanced(x: Tensor, items: list[Any]) -> Tensor:
     """Indices with integer arrays: slice the other axes first, bring the indexed ones to the front, take, move back."""
+    for axis, item in enumerate(i for i in items if i is not None):
+        if isinstance(item, Tensor):
+            _check_now(x, axis, item)
     basic_items = [slice(None) if isinstance(i, Tensor) or _is_integer(i) else i for i in items]
     advanced = [
         (position, item if isinstance(item, Tensor) else as_tensor(np.asarray(item, dtype=np.int64)))
@@ -185,7 +231,7 @@ def _advanced(x: Tensor, items: list[Any]) -> Tensor:
     rest = front.shape[len(axes) :]
     flat_size = int(np.prod(front.shape[: len(axes)], dtype=np.int64))
     flat_index = _flatten_indices([broadcast_to(i, shape) for _, i in advanced], front.shape[: len(axes)])
-    taken = op("take", reshape(front, (flat_size, *rest)), flat_index, axis=0, mode="raise")
+    taken = op("take", reshape(front, (flat_size, *rest)), flat_index, axis=0, mode="clip" if len(axes) > 1 else "raise")
     if not adjacent:
         return taken
     count = len(shape)
@@ -195,21 +241,26 @@ def _advanced(x: Tensor, items: list[Any]) -> Tensor:
 
 
 def _flatten_indices(indices: list[Tensor], extents: tuple[int, ...]) -> Tensor:
-    """One index into flattened axes; with one axis the index itself. An index that is out of range for its own axis is
-    turned into one that is out of range for the flattened axes."""
+    """One index into flattened axes; with one axis the index itself. Each index is checked against its own axis, by
+    looking it up in 0, 1, ..., extent - 1: the result is never out of range."""
     if len(indices) == 1:
         return indices[0]
     total: Tensor | None = None
-    size = int(np.prod(extents, dtype=np.int64))
     for index, extent in zip(indices, extents, strict=True):
-        wrapped = where(apply_ufunc("less", index, 0), apply_ufunc("add", index, extent), index)
-        inside = apply_ufunc(
-            "logical_and", apply_ufunc("greater_equal", wrapped, 0), apply_ufunc("less", wrapped, extent)
-        )
-        safe = where(inside, wrapped, size * size + size)
-        total = safe if total is None else apply_ufunc("add", apply_ufunc("multiply", total, extent), safe)
+        checked = op("take", as_tensor(np.arange(extent)), index, axis=0, mode="raise")
+        total = checked if total is None else apply_ufunc("add", apply_ufunc("multiply", total, extent), checked)
     assert total is not None
     return total
+
+
+def _check_now(x: Tensor, axis: int, index: Tensor) -> None:
+    """The range check of dynamic mode, whose message names the tensor and its axis."""
+    if context.trace.get() is not None or not index.size:
+        return
+    array, extent = index._array, x.shape[axis]
+    wrong = (array < -extent) | (array >= extent)
+    if wrong.any():
+        raise _outside(x, axis, int(array[wrong][0]))
 
 
 def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
@@ -224,7 +275,9 @@ def take(x: Any, indices: Any, /, *, axis: int | None = None) -> Tensor:
     index = _index_array(tensor, indices)
     if axis is None:
         tensor, axis = reshape(tensor, (tensor.size,)), 0
-    return op("take", tensor, index, axis=normalize_axis("take", axis, tensor.ndim, tensor), mode="raise")
+    number = normalize_axis("take", axis, tensor.ndim, tensor)
+    _check_now(tensor, number, index)
+    return op("take", tensor, index, axis=number, mode="raise")
 
 
 def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
@@ -238,8 +291,10 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
                 "take_along_axis: indices must have the rank of x",
                 operands=[("x", describe(tensor)), ("indices", describe(index))],
                 location=user_location(),
+                hint="Insert axes into the indices with i[:, None], or use take, which keeps one axis only.",
             )
         )
+    _check_now(tensor, number, index)
     order = [a for a in range(tensor.ndim) if a != number] + [number]
     x_last, i_last = permute_dims(tensor, order), permute_dims(index, order)
     batch = np.broadcast_shapes(x_last.shape[:-1], i_last.shape[:-1])
@@ -250,7 +305,7 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
     flat_i = reshape(i_last, (rows, i_last.shape[-1]))
     row = as_tensor(np.broadcast_to(np.arange(rows)[:, None], flat_i.shape)) if rows == 0 else _rows(flat_i.shape)
     both = _flatten_indices([row, flat_i], flat_x.shape)
-    taken = op("take", reshape(flat_x, (flat_x.size,)), both, axis=0, mode="raise")
+    taken = op("take", reshape(flat_x, (flat_x.size,)), both, axis=0, mode="clip")
     out = reshape(taken, (*batch, i_last.shape[-1]))
     return permute_dims(out, [int(a) for a in np.argsort(order)])
 
@@ -259,14 +314,14 @@ def _rows(shape: tuple[int, ...]) -> Tensor:
     return op("broadcast", as_tensor(np.arange(shape[0])[:, None]), shape=shape)
 
 
-def assign_cast(x: Tensor, value: Any, name: str = "an in-place operation") -> Tensor:
+def assign_cast(x: Tensor, value: Any, name: str = "in-place operation") -> Tensor:
     """`value` with the shape and dtype of `x`, under NumPy's rule for writes (same kind of dtype)."""
     scalar = not isinstance(value, Tensor) and np.ndim(value) == 0
     dtype = result_dtype(x, value) if scalar else as_tensor(value).dtype
     if not np.can_cast(dtype, x.dtype, casting="same_kind"):
         raise DTypeError(
             message(
-                f"{name} cannot write {dtype} into {x.dtype}",
+                f"{name}: {dtype} values cannot be written into {x.dtype}",
                 operands=[("target", describe(x)), ("value", describe(value))],
                 location=user_location(),
                 hint="Convert the value with astype, or use an operation that makes a new tensor.",
@@ -276,36 +331,53 @@ def assign_cast(x: Tensor, value: Any, name: str = "an in-place operation") -> T
     extra = tensor.ndim - x.ndim
     if extra > 0 and all(d == 1 for d in tensor.shape[:extra]):
         tensor = reshape(tensor, tensor.shape[extra:])
-    if broadcast_shapes(name, [x, tensor]) != x.shape:
+    if not _fits(tensor.shape, x.shape):
         raise ShapeError(
             message(
-                f"{name}: the value's shape does not fit",
+                f"{name}: the value does not broadcast to the target",
                 operands=[("target", describe(x)), ("value", describe(value))],
                 location=user_location(),
+                hint="Counted from the last axis, the value's sizes must be 1 or the target's.",
             )
         )
     return broadcast_to(tensor, x.shape)
 
 
+def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether a shape broadcasts to a target."""
+    pairs = zip(shape[::-1], target[::-1], strict=False)
+    return len(shape) <= len(target) and all(d in (1, t) for d, t in pairs)
+
+
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """`x[index] = value`, in place: basic indices, or one boolean mask with a value that broadcasts to x."""
+    x.check_leaf()
     if _is_mask(index) or (isinstance(index, tuple) and len(index) == 1 and _is_mask(index[0])):
         mask = as_tensor(index[0] if isinstance(index, tuple) else index)
         if np.ndim(value) == 0:
             axes = mask.shape + (1,) * (x.ndim - mask.ndim)
-            chosen = where(reshape(mask, axes), assign_cast(x, value), x)
+            chosen = where(reshape(mask, axes), assign_cast(x, value, "assignment"), x)
             x.assign(assign_cast(x, chosen))
             return
+        if context.trace.get() is not None:
+            raise UnsupportedError(
+                message(
+                    "writing several values by a boolean mask is not supported in compiled code",
+                    operands=[("x", describe(x)), ("mask", describe(mask)), ("value", describe(value))],
+                    location=user_location(),
+                    hint="Write x[...] = np.where(mask, values, x), with values of x's shape.",
+                )
+            )
     items, arrays = _classify(x, index)
     if arrays:
         _scatter(x, items, value)
         return
     basic = _basic(x, items)
     if basic.size == x.shape and basic.shape == x.shape and all(s == 1 for s in basic.step):
-        x.assign(assign_cast(x, value))
+        x.assign(assign_cast(x, value, "assignment"))
         return
     view = _slice(x, basic)
-    view.assign(assign_cast(view, value))
+    view.assign(assign_cast(view, value, "assignment"))
 
 
 def _scatter(x: Tensor, items: list[Any], value: Any) -> None:

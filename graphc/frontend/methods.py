@@ -9,18 +9,26 @@ traced NumPy arrays gives a traced NumPy array, since that is what it would give
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import StateError, UnsupportedError, message
-from graphc.frontend import autograd, creation, elementwise, indexing, products, reducing, shaping
+from graphc.errors import (
+    GraphcError,
+    StateError,
+    StructureError,
+    UnknownAttributeError,
+    UnsupportedError,
+    message,
+)
+from graphc.frontend import autograd, context, creation, elementwise, indexing, products, reducing, shaping
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, describe
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, rank_zero
 from graphc.frontend.trace import Traced
 
 __all__ = ["ARRAY_FUNCTIONS", "UFUNC_FUNCTIONS", "install"]
@@ -107,6 +115,7 @@ def _install_operators() -> None:
     special = {
         "__getitem__": _method(indexing.getitem),
         "__setitem__": indexing.setitem,
+        "__delitem__": _refuse_deletion,
         "__iter__": _iterate,
         "__divmod__": lambda self, other: (self // other, self % other),
         "__round__": lambda self, digits=0: _round(self, digits),
@@ -118,8 +127,19 @@ def _install_operators() -> None:
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:
     if not self.shape:
-        raise TypeError("iteration over a 0-d tensor")
+        raise rank_zero("iteration", self)
     return iter([self[i] for i in range(self.shape[0])])  # type: ignore[index]
+
+
+def _refuse_deletion(self: Tensor, index: Any) -> None:
+    raise UnsupportedError(
+        message(
+            "elements of a tensor cannot be deleted",
+            operands=[("x", describe(self))],
+            location=user_location(),
+            hint="Select what is to stay: x[1:], x[mask], or gx.concat of slices.",
+        )
+    )
 
 
 def _round(x: Any, decimals: int = 0) -> Tensor:
@@ -134,9 +154,32 @@ def _round(x: Any, decimals: int = 0) -> Tensor:
 # -- methods ---------------------------------------------------------------------------------------------------------------
 
 
+def _called(name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`function(*args, **kwargs)`; an error that names the user's line where the arguments are not the function's."""
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        # An error of the call itself has no frame below this one.
+        if isinstance(error, GraphcError) or error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise
+        raise StructureError(
+            message(
+                f"{name}: {str(error).partition('() ')[2] or error}",
+                operands=[(f"operand {i}", describe(x)) for i, x in enumerate(args) if isinstance(x, Tensor)],
+                location=user_location(),
+                hint=f"Its parameters are {_parameters(function)}.",
+            )
+        ) from None
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    known = [str(p) for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    return ", ".join(p.partition(":")[0] for p in known)
+
+
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return as_kind(function(self, *args, **kwargs), (self, *args))
+        return as_kind(_called(method.__name__, function, (self, *args), kwargs), (self, *args))
 
     method.__name__ = getattr(function, "__name__", "method")
     method.__doc__ = function.__doc__
@@ -152,34 +195,48 @@ def _by_axis(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         _no_out(out)
         axis = names.pop("dim", axis)
         keepdims = names.pop("keepdim", keepdims)
-        if names.pop("where", True) is not True or names.pop("initial", None) is not None:
-            raise UnsupportedError(
-                message(f"{function.__name__}: where= and initial= are not supported", location=user_location())
-            )
+        if names.pop("where", True) is not True:
+            raise _without(function.__name__, "where=", x, "Reduce np.where(mask, x, neutral) instead.")
+        if not _is_default(names.pop("initial", None)):
+            raise _without(function.__name__, "initial=", x, "Combine the result with it afterwards.")
         if "ddof" in names:
             names["correction"] = names.pop("ddof")
         if dtype is not None:
             names["dtype"] = dtype
-        return function(x, axis=axis, keepdims=bool(keepdims), **names)
+        return _called(function.__name__, function, (x,), {"axis": axis, "keepdims": bool(keepdims), **names})
 
     reduce.__name__ = function.__name__
     reduce.__doc__ = function.__doc__
     return reduce
 
 
+def _is_default(x: Any) -> bool:
+    return x is None or x is np._NoValue
+
+
+def _without(name: str, what: str, x: Any, hint: str) -> UnsupportedError:
+    """The error for an argument of a NumPy function that is not supported."""
+    operands = [("x", describe(x))] if isinstance(x, (Tensor, np.ndarray)) else []
+    return UnsupportedError(
+        message(f"{name}: {what} is not supported with tensors", operands=operands, location=user_location(), hint=hint)
+    )
+
+
 def _no_out(out: Any) -> None:
     if out is not None and out != (None,):
-        raise UnsupportedError(
-            message("out= is not supported with tensors", location=user_location(), hint="Assign the result instead.")
-        )
+        raise _without("NumPy function", "out=", None, "Assign the result: y[...] = f(x).")
+
+
+def _plain_order(name: str, order: str, x: Any) -> None:
+    if order not in ("C", "A", "K"):
+        raise _without(name, f"order={order!r}", x, "Arrays are in C order: transpose before and after.")
 
 
 def _shape_arguments(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Methods that take a shape or axes as one tuple or as several arguments."""
 
     def call(x: Any, *shape: Any, order: str = "C", **names: Any) -> Tensor:
-        if order != "C":
-            raise UnsupportedError(message(f"order={order!r} is not supported", location=user_location()))
+        _plain_order(function.__name__, order, x)
         given = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list, type(None))) else shape
         return function(x, given if given != () or function is shaping.reshape else None, **names)
 
@@ -246,9 +303,23 @@ def _fill(self: Tensor, value: Any) -> Tensor:
 
 
 def _refuse_attribute(self: Tensor, name: str) -> Any:
+    if name.startswith("__"):  # protocols that Python and libraries look for
+        raise AttributeError(name)
     near = get_close_matches(name, [n for n in dir(type(self)) if not n.startswith("_")], n=3)
-    hint = f"Did you mean {', '.join(near)}?" if near else "See the reference of gx.Tensor."
-    raise AttributeError(message(f"a tensor has no attribute {name!r}", location=user_location(), hint=hint))
+    if near:
+        hint = f"Did you mean {', '.join(near)}?"
+    elif hasattr(np.ndarray, name):
+        hint = "NumPy's arrays have it, tensors do not: compose it from supported functions, or compute it outside."
+    else:
+        hint = "Tensors have the attributes of NumPy arrays that graphc supports, and backward, grad, detach and numpy."
+    raise UnknownAttributeError(
+        message(
+            f"a tensor has no attribute {name!r}",
+            operands=[("tensor", self.type)],
+            location=user_location(),
+            hint=hint,
+        )
+    )
 
 
 # -- NumPy's protocols -------------------------------------------------------------------------------------------------------
@@ -280,14 +351,26 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
             return as_kind(function(*inputs), inputs)
     if method == "reduce" and ufunc in _UFUNC_REDUCE:
         axis = kwargs.pop("axis", 0)
-        return as_kind(_REDUCTIONS[_UFUNC_REDUCE[ufunc]](*inputs, axis=axis, **kwargs), inputs)
+        return as_kind(_REDUCTIONS[_UFUNC_REDUCE[ufunc]](*inputs, axis=axis, out=out, **kwargs), inputs)
     if getattr(ufunc, "__name__", "") in ("erf", "erfc", "expit") and method == "__call__":
         special = {"erf": elementwise.erf, "erfc": elementwise.erfc, "expit": elementwise.sigmoid}[ufunc.__name__]
         return as_kind(special(*inputs), inputs)
     what = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-    raise _unknown(
-        what + (f" with {', '.join(kwargs)}=" if kwargs else ""), inputs, [u.__name__ for u in UFUNC_FUNCTIONS]
-    )
+    if method == "__call__" and ufunc in UFUNC_FUNCTIONS:
+        raise _unknown(f"{what} with {', '.join(f'{k}=' for k in kwargs)}", inputs, _KEYWORD_HINTS.get(next(iter(kwargs))))
+    raise _unknown(what, inputs, _METHOD_HINTS.get(method))
+
+
+_KEYWORD_HINTS = {
+    "where": "Choose afterwards: np.where(mask, result, other).",
+    "dtype": "Convert the operands or the result with .astype.",
+}
+_METHOD_HINTS = {
+    "outer": "Insert axes and broadcast: x[:, None] * y[None, :].",
+    "at": "Write with np.where and a mask, or to slices: x[1:] += y.",
+    "accumulate": "There are no running sums yet; compute it outside of the compiled function.",
+    "reduceat": "Reduce slices, and put the results together with np.stack.",
+}
 
 
 def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -295,10 +378,10 @@ def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], k
     target = out[0]
     function = UFUNC_FUNCTIONS.get(ufunc)
     if function is None or kwargs or len(out) != 1:
-        raise _unknown(f"numpy.{ufunc.__name__} with out=", inputs, [u.__name__ for u in UFUNC_FUNCTIONS])
+        raise _unknown(f"numpy.{ufunc.__name__} with out=", inputs, "Assign the result: y[...] = f(x).")
     if isinstance(target, Tensor):
         return target.assign(indexing.assign_cast(target, function(*inputs)))
-    if any(isinstance(x, Traced) for x in inputs):
+    if context.trace.get() is not None:
         raise StateError(
             message(
                 "a traced value is written into a NumPy array in place; the array would keep a value of the trace only",
@@ -312,9 +395,13 @@ def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], k
     return target
 
 
-def _unknown(what: str, operands: tuple[Any, ...], known: list[str]) -> UnsupportedError:
-    bare = what.split(" ", maxsplit=1)[0].removeprefix("numpy.")
-    near = get_close_matches(bare, known, n=3)
+def _unknown(what: str, operands: tuple[Any, ...], hint: str | None = None) -> UnsupportedError:
+    """The error for a NumPy function that is not there, with functions of similar names if there is no better hint."""
+    bare = what.partition(" ")[0].rpartition(".")[2]
+    known = {f.__name__ for f in (*ARRAY_FUNCTIONS, *UFUNC_FUNCTIONS)}
+    near = get_close_matches(bare, known, n=3) if hint is None else []
+    if near:
+        hint = f"Supported functions with similar names: {', '.join(near)}."
     return UnsupportedError(
         message(
             f"{what} is not supported on tensors",
@@ -322,11 +409,19 @@ def _unknown(what: str, operands: tuple[Any, ...], known: list[str]) -> Unsuppor
                 (f"operand {i}", describe(x)) for i, x in enumerate(operands) if isinstance(x, (Tensor, np.ndarray))
             ],
             location=user_location(),
-            hint=f"Close to it are {', '.join(near)}."
-            if near
-            else "Compose it from supported functions, or compute it outside.",
+            hint=hint or "Compose it from supported functions, or compute it outside of the compiled function.",
         )
     )
+
+
+def _numpy_reshape(a: Any, /, shape: Any = None, order: str = "C", *, newshape: Any = None) -> Tensor:
+    _plain_order("reshape", order, a)
+    return shaping.reshape(a, shape if newshape is None else newshape)
+
+
+def _numpy_ravel(a: Any, order: str = "C") -> Tensor:
+    _plain_order("ravel", order, a)
+    return shaping.ravel(a)
 
 
 def _numpy_concatenate(arrays: Any, axis: int | None = 0, out: Any = None, **kwargs: Any) -> Tensor:
@@ -369,7 +464,7 @@ def _numpy_where(condition: Any, *sides: Any) -> Tensor:
 def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     tensor = as_tensor(x)
     if ord not in (None, 2) or (ord == 2 and axis is None and tensor.ndim != 1):
-        raise _unknown(f"numpy.linalg.norm with ord={ord!r}", (x,), [])
+        raise _unknown(f"numpy.linalg.norm with ord={ord!r}", (x,), "ord=None and, for vectors, ord=2 are.")
     return elementwise.sqrt(reducing.sum(elementwise.square(tensor), axis=axis, keepdims=keepdims))
 
 
@@ -388,8 +483,8 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.argmax: _ARGS["argmax"],
     np.argmin: _ARGS["argmin"],
     np.count_nonzero: lambda a, axis=None, *, keepdims=False: reducing.count_nonzero(a, axis=axis, keepdims=keepdims),
-    np.reshape: lambda a, shape=None, **kw: shaping.reshape(a, kw.pop("newshape", shape)),
-    np.ravel: lambda a, order="C": shaping.ravel(a),
+    np.reshape: _numpy_reshape,
+    np.ravel: _numpy_ravel,
     np.transpose: lambda a, axes=None: shaping.permute_dims(a, axes),
     np.swapaxes: shaping.swapaxes,
     np.moveaxis: shaping.moveaxis,
@@ -399,8 +494,8 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.broadcast_arrays: shaping.broadcast_arrays,
     np.concatenate: _numpy_concatenate,
     np.stack: _numpy_stack,
-    np.vstack: lambda tup, **kw: shaping.concat([_at_least_2d(t) for t in tup], axis=0),
-    np.hstack: lambda tup, **kw: shaping.concat(
+    np.vstack: lambda tup: shaping.concat([_at_least_2d(t) for t in tup], axis=0),
+    np.hstack: lambda tup: shaping.concat(
         [_at_least_1d(t) for t in tup], axis=0 if _at_least_1d(tup[0]).ndim == 1 else 1
     ),
     np.split: shaping.split,
@@ -413,23 +508,23 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.triu: lambda m, k=0: shaping.triu(m, k=k),
     np.where: _numpy_where,
     np.clip: _numpy_clip,
-    np.round: lambda a, decimals=0, out=None: _round(a, decimals),
-    np.around: lambda a, decimals=0, out=None: _round(a, decimals),
-    np.take: lambda a, indices, axis=None, out=None, mode="raise": indexing.take(a, indices, axis=axis),
+    np.round: lambda a, decimals=0: _round(a, decimals),
+    np.around: lambda a, decimals=0: _round(a, decimals),
+    np.take: lambda a, indices, axis=None: indexing.take(a, indices, axis=axis),
     np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_axis(arr, indices, axis=axis),
-    np.dot: lambda a, b, out=None: products.dot(a, b),
+    np.dot: products.dot,
     np.inner: lambda a, b: products.tensordot(a, b, axes=((-1,), (-1,))),
-    np.outer: lambda a, b, out=None: products.outer(a, b),
+    np.outer: products.outer,
     np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes=axes),
     np.linalg.norm: _norm,
     np.zeros_like: _numpy_like(creation.zeros_like),
     np.ones_like: _numpy_like(creation.ones_like),
     np.empty_like: _numpy_like(creation.empty_like),
     np.full_like: _numpy_like(creation.full_like),
-    np.atleast_1d: lambda *a: _at_least_1d(a[0]),
-    np.atleast_2d: lambda *a: _at_least_2d(a[0]),
-    np.copy: lambda a, order="K", subok=False: _copy(a),
-    np.astype: lambda x, dtype, **kw: elementwise.astype(x, dtype),
+    np.atleast_1d: lambda *a: _at_least_1d(a[0]) if len(a) == 1 else tuple(_at_least_1d(x) for x in a),
+    np.atleast_2d: lambda *a: _at_least_2d(a[0]) if len(a) == 1 else tuple(_at_least_2d(x) for x in a),
+    np.copy: _copy,
+    np.astype: lambda x, dtype, copy=True: elementwise.astype(x, dtype),
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,
     np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
@@ -450,9 +545,11 @@ def _at_least_2d(x: Any) -> Tensor:
 def _array_function(self: Tensor, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     function = ARRAY_FUNCTIONS.get(func)
     if function is None:
-        names = [f.__name__ for f in ARRAY_FUNCTIONS] + [u.__name__ for u in UFUNC_FUNCTIONS]
-        raise _unknown(f"{func.__module__}.{func.__name__}", args, names)
-    return as_kind(function(*args, **kwargs), args)
+        raise _unknown(f"{func.__module__}.{func.__name__}", args)
+    if "out" in kwargs:
+        _no_out(kwargs["out"])
+        kwargs = {name: x for name, x in kwargs.items() if name != "out"}
+    return as_kind(_called(f"numpy.{func.__name__}", function, args, kwargs), args)
 
 
 # -- installation ------------------------------------------------------------------------------------------------------------

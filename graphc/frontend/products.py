@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.errors import ShapeError, message
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, promote
-from graphc.frontend.shaping import expand_dims, normalize_axis, permute_dims, reshape
+from graphc.frontend.shaping import expand_dims, integer, normalize_axis, permute_dims, reshape
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import Traced
@@ -28,17 +28,17 @@ def _operands(name: str, x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
 
 def matmul(x1: Any, x2: Any, /) -> Tensor:
     """Matrix product with NumPy's rules: rank 1 operands are a row or a column, leading axes are batches that broadcast."""
-    x, y = _operands("matmul", as_tensor(x1), as_tensor(x2))
+    given = as_tensor(x1), as_tensor(x2)
+    x, y = _operands("matmul", *given)
     if x.type.dtype.is_bool:
         return convert(matmul(convert(x, np.int32), convert(y, np.int32)), np.bool_)
     if not x.ndim or not y.ndim:
-        raise _mismatch("matmul", x, y, "operands must have rank 1 or more", "Use * for products with scalars.")
+        raise _mismatch("matmul", *given, "operands must have rank 1 or more", "Use * for products with scalars.")
     inner = y.shape[0] if y.ndim == 1 else y.shape[-2]
     if x.shape[-1] != inner:
-        hint = "Transpose x2?" if y.ndim > 1 and y.shape[-1] == x.shape[-1] else None
-        raise _mismatch(
-            "matmul", x, y, f"the last axis of x1 has size {x.shape[-1]}, the contracted axis of x2 {inner}", hint
-        )
+        which = "only" if y.ndim == 1 else "first" if y.ndim == 2 else "second-to-last"
+        why = f"the last axis of x1 has size {x.shape[-1]}, the {which} axis of x2 {inner}; they must be equal"
+        raise _mismatch("matmul", *given, why, _matmul_hint(x, y))
     if y.ndim <= 2:
         return _dot(x, y, (x.ndim - 1,), (0,))
     if x.ndim == 1:
@@ -50,11 +50,20 @@ def matmul(x1: Any, x2: Any, /) -> Tensor:
     return _dot(x, y, (x.ndim - 1,), (y.ndim - 2,), axes, axes)
 
 
+def _matmul_hint(x: Tensor, y: Tensor) -> str:
+    if y.ndim > 1 and y.shape[-1] == x.shape[-1]:
+        return "Transposed, x2 fits: x1 @ x2.mT."
+    if x.ndim > 1 and x.shape[-2] == y.shape[-2 if y.ndim > 1 else 0]:
+        return "Transposed, x1 fits: x1.mT @ x2."
+    return "A product of [n, k] and [k, m] is [n, m]; * is the elementwise product."
+
+
 def _batch_shape(x: Tensor, y: Tensor) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     except ValueError:
-        raise _mismatch("matmul", x, y, "batch axes cannot be broadcast together") from None
+        why = f"batch axes {x.shape[:-2]} and {y.shape[:-2]} cannot be broadcast together"
+        raise _mismatch("matmul", x, y, why, "All axes but the last two must be equal or 1.") from None
 
 
 def _dot(
@@ -116,12 +125,14 @@ def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
     if isinstance(axes, (tuple, list)):
         lhs, rhs = (a if isinstance(a, (tuple, list)) else (a,) for a in axes)
     else:
-        count = axes.__index__()
+        count = integer("tensordot", "axes", axes)
         lhs, rhs = range(x.ndim - count, x.ndim), range(count)
     lhs = tuple(normalize_axis("tensordot", a, x.ndim, x) for a in lhs)
     rhs = tuple(normalize_axis("tensordot", a, y.ndim, y) for a in rhs)
     if [x.shape[a] for a in lhs] != [y.shape[a] for a in rhs]:
-        raise _mismatch("tensordot", x, y, f"contracted axes {lhs} and {rhs} have different sizes")
+        sizes = f"{tuple(x.shape[a] for a in lhs)} and {tuple(y.shape[a] for a in rhs)}"
+        why = f"contracted axes {lhs} of x1 and {rhs} of x2 have the sizes {sizes}"
+        raise _mismatch("tensordot", x, y, why, "Name the axes to sum over in pairs: axes=([...], [...]).")
     return _dot(x, y, lhs, rhs)
 
 
@@ -129,7 +140,8 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
     """Inner products along one axis, other axes broadcast."""
     x, y = promote("vecdot", np.multiply, (x1, x2))
     if axis >= 0 or -axis > min(x.ndim, y.ndim):
-        raise _mismatch("vecdot", x, y, f"axis {axis} must be negative and an axis of both operands")
+        why = f"axis {axis} must be negative and an axis of both operands"
+        raise _mismatch("vecdot", x, y, why, "Axes are counted from the last one: -1 is the last.")
     x = permute_dims(x, [a for a in range(x.ndim) if a != x.ndim + axis] + [x.ndim + axis])
     y = permute_dims(y, [a for a in range(y.ndim) if a != y.ndim + axis] + [y.ndim + axis])
     product = matmul(expand_dims(x, axis=-2), expand_dims(y, axis=-1))

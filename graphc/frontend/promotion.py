@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.errors import DTypeError, ShapeError, message
+from graphc.errors import DTypeError, LiteralError, ShapeError, message
 from graphc.frontend import context
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor, apply, native_array
+from graphc.frontend.tensor import Tensor, apply, checked_dtype, dtype_hint, native_array
 from graphc.frontend.trace import Traced
 from graphc.ir import registry
 from graphc.ir.graph import Attribute
@@ -78,7 +78,7 @@ def describe(x: Operand) -> str:
 
 def convert(x: Tensor, dtype: Any) -> Tensor:
     """`x` with elements converted to `dtype` as NumPy's astype does; `x` itself if they have it already."""
-    wanted = dtypes.from_numpy(dtype)
+    wanted = checked_dtype(dtype)
     return x if x.type.dtype is wanted else op("convert", x, dtype=wanted)
 
 
@@ -153,19 +153,46 @@ def promote(name: str, ufunc: np.ufunc, operands: Sequence[Operand]) -> list[Ten
     try:
         loop = _resolve(ufunc, keys)
         wanted = [dtypes.from_numpy(d) for d in loop[: len(operands)]]
-    except TypeError as error:
+    except TypeError:
         raise DTypeError(
             message(
                 f"{name} is not defined for these dtypes",
                 operands=[(f"operand {i}", describe(x)) for i, x in enumerate(operands)],
                 location=user_location(),
-                hint=f"{str(error).splitlines()[0]}. Convert with astype first.",
+                hint=_loop_hint(name, operands),
             )
         ) from None
     return [
-        convert(x, d.numpy) if isinstance(x, Tensor) else as_tensor(np.asarray(x, dtype=d.numpy))
+        convert(x, d.numpy) if isinstance(x, Tensor) else as_tensor(_literal(name, x, d.numpy, operands))
         for x, d in zip(operands, wanted, strict=True)
     ]
+
+
+def _loop_hint(name: str, operands: Sequence[Operand]) -> str:
+    """What to do where NumPy has no loop for the operands, or one that graphc has not."""
+    kinds = {np.dtype(d).kind for d in map(_weak_key, operands)}
+    strange = [d for d in map(_weak_key, operands) if np.dtype(d).kind not in "biuf"]
+    if strange:
+        return dtype_hint(strange[0])
+    if name.startswith("bitwise"):
+        return "It takes integers and bools: compare first (x > 0), or convert with .astype(np.int64)."
+    if kinds == {"b"}:
+        return "For bools use ~x, x & y, x | y and x ^ y; to count, convert with .astype(np.int32)."
+    return "Convert an operand with .astype first."
+
+
+def _literal(name: str, x: Any, dtype: np.dtype[Any], operands: Sequence[Operand]) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(x, dtype=dtype)
+    except OverflowError:
+        raise LiteralError(
+            message(
+                f"{name}: {x} does not fit {dtype}, the dtype of the other operand",
+                operands=[(f"operand {i}", describe(x)) for i, x in enumerate(operands)],
+                location=user_location(),
+                hint="A Python number takes the array's dtype: convert the array with .astype(np.int64).",
+            )
+        ) from None
 
 
 def unify(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -16,11 +16,12 @@ import numpy as np
 
 from graphc import dtypes
 from graphc.dtypes import DType
-from graphc.errors import DTypeError, TracerConversionError, message
+from graphc.errors import DTypeError, OptionError, ShapeError, TracerConversionError, message
 from graphc.frontend import context
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.indexing import take
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op
+from graphc.frontend.shaping import shape_of
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, default_dtype
 from graphc.ops.random import philox
@@ -60,7 +61,13 @@ def seed_words(seed: int) -> tuple[int, int]:
     """
     number = int(seed.__index__()) if hasattr(seed, "__index__") else -1
     if not 0 <= number < 2**64:
-        raise ValueError(message(f"a seed is an integer from 0 to 2**64 - 1, not {seed!r}", location=user_location()))
+        raise OptionError(
+            message(
+                f"a seed is an integer from 0 to 2**64 - 1, not {seed!r}",
+                location=user_location(),
+                hint="Any such number will do; hash a text with zlib.crc32(text.encode()).",
+            )
+        )
     return number & _WORD, number >> 32
 
 
@@ -82,16 +89,24 @@ def _order_of(n: int, state: tuple[int, int, int, int]) -> Array:
 
 
 def _shape_of(shape: Shape) -> tuple[int, ...]:
-    sizes = tuple(int(d.__index__()) for d in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    sizes = shape_of("random", shape)
     if any(d < 0 for d in sizes):
-        raise ValueError(message(f"a shape has no negative sizes: {sizes}", location=user_location()))
+        raise ShapeError(
+            message(f"a shape has no negative sizes: {sizes}", location=user_location(), hint="Sizes are counts.")
+        )
     return sizes
 
 
 def _float(dtype: Any) -> DType:
     found = dtypes.from_numpy(default_dtype() if dtype is None else dtype)
     if not found.is_float:
-        raise DTypeError(message(f"the distribution has floats, not {found.numpy}", location=user_location()))
+        raise DTypeError(
+            message(
+                f"the distribution has floats, not {found.numpy}",
+                location=user_location(),
+                hint="Use float32 or float64, and convert the numbers drawn with .astype.",
+            )
+        )
     return found
 
 
@@ -192,14 +207,21 @@ class Generator:
         low, high = (0, int(low)) if high is None else (int(low), int(high))
         wanted = dtypes.from_numpy(dtype)
         if not wanted.is_integer:
-            raise DTypeError(message(f"integers() draws integers, not {wanted.numpy}", location=user_location()))
+            raise DTypeError(
+                message(
+                    f"integers() draws integers, not {wanted.numpy}",
+                    location=user_location(),
+                    hint="Use np.int32 or np.int64, and convert the numbers drawn with .astype.",
+                )
+            )
         limits = np.iinfo(wanted.numpy)
         if not (limits.min <= low < high <= int(limits.max) + 1):
-            raise ValueError(
+            raise OptionError(
                 message(
                     f"integers() needs low < high within the range of {wanted.numpy}",
                     operands=[("low", low), ("high", high)],
                     location=user_location(),
+                    hint="Numbers are drawn from low to high - 1.",
                 )
             )
         drawn = self.bits(shape, np.uint64)

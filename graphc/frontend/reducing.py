@@ -11,7 +11,7 @@ from graphc.frontend.elementwise import apply_ufunc, astype, exp, where
 from graphc.frontend.promotion import as_tensor, convert, describe, op
 from graphc.frontend.shaping import normalize_axes, normalize_axis, ravel, reshape
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, checked_dtype
 
 __all__ = [
     "all",
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 Axis = Any
+_EMPTY = "Look at where the size became 0, or treat an empty array apart (sizes are known: x.size)."
 
 
 def _reduce(name: str, x: Tensor, axis: Axis, keepdims: bool) -> Tensor:
@@ -47,7 +48,7 @@ def _keep(out: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
 def _accumulator(x: Tensor, dtype: Any) -> np.dtype[Any]:
     """The dtype in which NumPy sums and multiplies: bool and integers narrower than 64 bits widen."""
     if dtype is not None:
-        return np.dtype(dtype)
+        return checked_dtype(dtype).numpy
     element = x.type.dtype
     if element.is_bool or element.kind == "i":
         return np.dtype(np.int64)
@@ -75,6 +76,7 @@ def _extremum(name: str, x: Any, axis: Axis, keepdims: bool) -> Tensor:
                 f"{name} over an empty axis has no value",
                 operands=[("x", describe(tensor))],
                 location=user_location(),
+                hint=_EMPTY,
             )
         )
     if tensor.type.dtype.is_bool:
@@ -119,7 +121,10 @@ def _arg(name: str, x: Any, axis: int | None, keepdims: bool) -> Tensor:
     if flat.shape[number] == 0:
         raise ShapeError(
             message(
-                f"{name} over an empty axis has no value", operands=[("x", describe(tensor))], location=user_location()
+                f"{name} over an empty axis has no value",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint=_EMPTY,
             )
         )
     if flat.type.dtype.is_bool:
@@ -185,18 +190,19 @@ def _shift(x: Tensor, axis: Axis) -> Tensor:
 def logsumexp(x: Any, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow: the maximum is taken out."""
     tensor = _floating(x)
+    axes = normalize_axes("logsumexp", axis, tensor.ndim, tensor)
     shift = _shift(tensor, axis)
     total = sum(exp(apply_ufunc("subtract", tensor, shift)), axis=axis, keepdims=True)
     out = apply_ufunc("add", apply_ufunc("log", total), shift)
     if keepdims:
         return out
-    axes = normalize_axes("logsumexp", axis, tensor.ndim, tensor)
     return reshape(out, tuple(d for a, d in enumerate(tensor.shape) if a not in axes))
 
 
 def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis, without overflow."""
     tensor = _floating(x)
+    normalize_axes("softmax", axis, tensor.ndim, tensor)
     powers = exp(apply_ufunc("subtract", tensor, _shift(tensor, axis)))
     return apply_ufunc("divide", powers, sum(powers, axis=axis, keepdims=True))
 
@@ -204,5 +210,6 @@ def softmax(x: Any, /, *, axis: int = -1) -> Tensor:
 def log_softmax(x: Any, /, *, axis: int = -1) -> Tensor:
     """log(softmax(x)) along an axis, without cancellation."""
     tensor = _floating(x)
+    normalize_axes("log_softmax", axis, tensor.ndim, tensor)
     shifted = apply_ufunc("subtract", tensor, _shift(tensor, axis))
     return apply_ufunc("subtract", shifted, apply_ufunc("log", sum(exp(shifted), axis=axis, keepdims=True)))

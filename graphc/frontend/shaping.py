@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import GraphcError, ShapeError, StructureError, UnsupportedError, message
 from graphc.frontend.promotion import as_tensor, broadcast_shapes, convert, describe, op, result_dtype
 from graphc.frontend.promotion import broadcast_to as _broadcast
 from graphc.frontend.source import user_location
@@ -20,6 +21,7 @@ __all__ = [
     "concat",
     "expand_dims",
     "flip",
+    "integer",
     "matrix_transpose",
     "moveaxis",
     "normalize_axes",
@@ -30,6 +32,7 @@ __all__ = [
     "repeat",
     "reshape",
     "roll",
+    "shape_of",
     "split",
     "squeeze",
     "stack",
@@ -41,15 +44,43 @@ __all__ = [
 ]
 
 
+def integer(name: str, what: str, x: Any) -> int:
+    """`x` as a Python integer.
+
+    Raises
+    ------
+    StructureError
+        If it is none; a float with an integer's value is none either, as in NumPy.
+    """
+    try:
+        return operator.index(x)
+    except TypeError as error:
+        if isinstance(error, GraphcError):
+            raise
+        raise StructureError(
+            message(
+                f"{name}: {what} must be an integer, not {describe(x)}",
+                location=user_location(),
+                hint="Convert it with int(), or divide with //.",
+            )
+        ) from None
+
+
+def shape_of(name: str, shape: Any) -> tuple[int, ...]:
+    """A shape argument (one integer, or several) as a tuple."""
+    return tuple(integer(name, "a size", d) for d in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+
+
 def normalize_axis(name: str, axis: Any, rank: int, x: Any = None) -> int:
     """`axis` as a number from 0 to rank - 1."""
-    number = axis.__index__()
+    number = integer(name, "an axis", axis)
     if not -rank <= number < rank:
         raise ShapeError(
             message(
                 f"{name}: axis {number} is out of bounds for rank {rank}",
                 operands=[] if x is None else [("x", describe(x))],
                 location=user_location(),
+                hint=f"Axes run from {-rank} to {rank - 1}." if rank else "A tensor of rank 0 has no axes.",
             )
         )
     return int(number % rank)
@@ -62,14 +93,22 @@ def normalize_axes(name: str, axes: Any, rank: int, x: Any = None) -> tuple[int,
     given = axes if isinstance(axes, (tuple, list)) else (axes,)
     numbers = [normalize_axis(name, a, rank, x) for a in given]
     if len(set(numbers)) != len(numbers):
-        raise ShapeError(message(f"{name}: an axis is repeated in {tuple(given)}", location=user_location()))
+        raise ShapeError(
+            message(
+                f"{name}: an axis is repeated in {tuple(given)}",
+                operands=[] if x is None else [("x", describe(x))],
+                location=user_location(),
+                hint=f"As numbers from 0 they are {tuple(numbers)}; give each once.",
+            )
+        )
     return tuple(sorted(numbers))
 
 
 def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     """The same elements in C order with another shape; one extent may be -1."""
     tensor = as_tensor(x)
-    wanted = [int(d.__index__()) for d in (shape if isinstance(shape, (tuple, list)) else (shape,))]
+    wanted = list(shape_of("reshape", shape))
+    given = tuple(wanted)
     known = 1
     for d in wanted:
         known *= d if d != -1 else 1
@@ -81,13 +120,25 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     if total != tensor.size or any(d < 0 for d in wanted):
         raise ShapeError(
             message(
-                f"reshape: {tensor.size} elements do not fit shape {tuple(wanted)}",
+                f"reshape: {tensor.size} elements do not fit shape {given}",
                 operands=[("x", describe(tensor))],
                 location=user_location(),
+                hint=_reshape_hint(given, tensor.size),
             )
         )
     target = tuple(wanted)
     return tensor if target == tensor.shape else op("reshape", tensor, shape=target)
+
+
+def _reshape_hint(wanted: tuple[int, ...], size: int) -> str:
+    if wanted.count(-1) > 1 or any(d < -1 for d in wanted):
+        return "One size may be -1, and is worked out; the others are counts."
+    known = 1
+    for d in wanted:
+        known *= d if d != -1 else 1
+    if -1 in wanted:
+        return f"The other sizes have the product {known}, which does not divide {size}."
+    return f"The sizes must have the product {size}, not {known}; one of them may be -1."
 
 
 def ravel(x: Any, /) -> Tensor:
@@ -108,6 +159,7 @@ def permute_dims(x: Any, /, axes: Sequence[int] | None = None) -> Tensor:
                 f"transpose: {tuple(axes or ())} is not a permutation of the axes",
                 operands=[("x", describe(tensor))],
                 location=user_location(),
+                hint=f"Name each of the axes 0 to {rank - 1} once.",
             )
         )
     return tensor if perm == tuple(range(rank)) else op("transpose", tensor, perm=perm)
@@ -158,7 +210,10 @@ def squeeze(x: Any, /, axis: Any = None) -> Tensor:
     if any(a not in unit for a in axes):
         raise ShapeError(
             message(
-                f"squeeze: axis {axis} has not size 1", operands=[("x", describe(tensor))], location=user_location()
+                f"squeeze: axis {axis} has not size 1",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="Without axis= all axes of size 1 are removed; to drop another one, index it (x[0]).",
             )
         )
     return reshape(tensor, tuple(d for a, d in enumerate(tensor.shape) if a not in axes))
@@ -167,13 +222,18 @@ def squeeze(x: Any, /, axis: Any = None) -> Tensor:
 def broadcast_to(x: Any, /, shape: Any) -> Tensor:
     """`x` repeated to `shape` by NumPy's broadcasting rules; read-only."""
     tensor = as_tensor(x)
-    wanted = tuple(int(d.__index__()) for d in (shape if isinstance(shape, (tuple, list)) else (shape,)))
+    wanted = shape_of("broadcast_to", shape)
     fits = len(wanted) >= tensor.ndim and all(
         d in (1, w) for d, w in zip(tensor.shape[::-1], wanted[::-1], strict=False)
     )
     if not fits:
         raise ShapeError(
-            message(f"cannot broadcast to shape {wanted}", operands=[("x", describe(tensor))], location=user_location())
+            message(
+                f"broadcast_to: x does not broadcast to shape {wanted}",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="Counted from the last axis, x's sizes must be 1 or those of the shape; insert axes with x[:, None].",
+            )
         )
     return _broadcast(tensor, wanted)
 
@@ -189,7 +249,9 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
     """Arrays joined along an axis (None flattens them first)."""
     tensors = [as_tensor(x) for x in arrays]
     if not tensors:
-        raise ShapeError(message("concat: there is nothing to join", location=user_location()))
+        raise ShapeError(
+            message("concat: there is nothing to join", location=user_location(), hint="Give at least one array.")
+        )
     if axis is None:
         tensors, axis = [ravel(t) for t in tensors], 0
     dtype = result_dtype(*tensors)
@@ -201,6 +263,7 @@ def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
                 f"concat: shapes must be equal except along axis {number}",
                 operands=[(f"operand {i}", describe(t)) for i, t in enumerate(tensors)],
                 location=user_location(),
+                hint="Insert a missing axis with x[None], choose another axis=, or join along a new one with stack.",
             )
         )
     if len(tensors) == 1:
@@ -217,6 +280,7 @@ def stack(arrays: Sequence[Any], /, *, axis: int = 0) -> Tensor:
                 "stack: all arrays must have the same shape",
                 operands=[(f"operand {i}", describe(t)) for i, t in enumerate(tensors)],
                 location=user_location(),
+                hint="Broadcast them first (np.broadcast_arrays), or join along an axis that they have with concat.",
             )
         )
     return concat([expand_dims(t, axis=axis) for t in tensors], axis=axis)
@@ -240,13 +304,14 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     if isinstance(indices_or_sections, (tuple, list)):
         bounds = [0, *(min(max(i + extent if i < 0 else i, 0), extent) for i in indices_or_sections), extent]
     else:
-        count = indices_or_sections.__index__()
+        count = integer("split", "the number of parts", indices_or_sections)
         if count <= 0 or extent % count:
             raise ShapeError(
                 message(
                     f"split: {extent} elements do not divide into {count} equal parts",
                     operands=[("x", describe(tensor))],
                     location=user_location(),
+                    hint="Give the places to split at instead: split(x, [2, 5]).",
                 )
             )
         bounds = list(range(0, extent + 1, extent // count)) if extent else [0] * (count + 1)
@@ -293,14 +358,46 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any 
     """Constant padding as `numpy.pad`; `pad_width` is n, (before, after), or a pair for each axis."""
     tensor = as_tensor(x)
     if mode != "constant":
-        raise ShapeError(message(f"pad: mode {mode!r} is not supported; only 'constant' is", location=user_location()))
-    widths = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (tensor.ndim, 2))
-    if (widths < 0).any():
-        raise ShapeError(message(f"pad: widths cannot be negative: {widths.tolist()}", location=user_location()))
+        raise UnsupportedError(
+            message(
+                f"pad: mode {mode!r} is not supported; only 'constant' is",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="Join slices of x with concat instead.",
+            )
+        )
+    widths = _pad_widths(tensor, pad_width)
     if not widths.any():
         return tensor
     fill = convert(as_tensor(constant_values), tensor.dtype)
+    if fill.shape:
+        raise UnsupportedError(
+            message(
+                "pad: one constant_values for all sides is supported",
+                operands=[("x", describe(tensor)), ("constant_values", describe(fill))],
+                location=user_location(),
+                hint="Pad one side after the other.",
+            )
+        )
     return op("pad", tensor, fill, low=tuple(int(w) for w in widths[:, 0]), high=tuple(int(w) for w in widths[:, 1]))
+
+
+def _pad_widths(tensor: Tensor, pad_width: Any) -> np.ndarray[Any, Any]:
+    """The widths as [rank, 2]."""
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (tensor.ndim, 2))
+    except ValueError:
+        widths = np.full((1, 2), -1)
+    if widths.dtype.kind not in "iu" or (widths < 0).any():
+        raise ShapeError(
+            message(
+                f"pad: {pad_width!r} are no widths",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="Give n, (before, after), or a pair for each axis, of integers that are not negative.",
+            )
+        )
+    return widths
 
 
 def tile(x: Any, repetitions: Any, /) -> Tensor:
@@ -321,7 +418,7 @@ def repeat(x: Any, repeats: int, /, *, axis: int | None = None) -> Tensor:
     if axis is None:
         tensor, axis = ravel(tensor), 0
     number = normalize_axis("repeat", axis, tensor.ndim, tensor)
-    count = repeats.__index__()
+    count = integer("repeat", "the number of repeats", repeats)
     shape = tensor.shape
     apart = expand_dims(tensor, axis=number + 1)
     wide = broadcast_to(apart, (*shape[: number + 1], count, *shape[number + 1 :]))
@@ -332,7 +429,12 @@ def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:
     tensor = as_tensor(x)
     if tensor.ndim < 2:
         raise ShapeError(
-            message(f"{name}: needs rank 2 or more", operands=[("x", describe(tensor))], location=user_location())
+            message(
+                f"{name}: needs rank 2 or more",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="Insert an axis with x[None].",
+            )
         )
     keep = np.tri(tensor.shape[-2], tensor.shape[-1], k=k if lower else k - 1, dtype=bool)
     mask = _broadcast(as_tensor(keep if lower else ~keep), tensor.shape)

@@ -15,16 +15,34 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.errors import DTypeError, StructureError, TraceError, message
+from graphc.errors import DTypeError, StructureError, message
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, dtype_hint
 from graphc.frontend.trace import Traced
 from graphc.ir.types import TensorType
 
-__all__ = ["Guard", "TracedLeaf", "describe_key", "leaf_key", "native", "scalar_guards", "traced_leaf"]
+__all__ = ["Guard", "Static", "TracedLeaf", "describe_key", "leaf_key", "native", "scalar_guards", "traced_leaf"]
 
 _SCALARS = (bool, int, float, str, type(None))
+
+
+class Static:
+    """A static argument: one leaf, compared by value."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and type(self.value) is type(other.value) and bool(self.value == other.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 def leaf_key(leaf: Any, path: str) -> Hashable:
@@ -41,11 +59,7 @@ def leaf_key(leaf: Any, path: str) -> Hashable:
         return ("array", _dtype(leaf, path), leaf.shape)
     if isinstance(leaf, Tensor):
         if isinstance(leaf, Traced):
-            raise TraceError(
-                message(
-                    "a traced value leaked out of its trace", operands=[(path, leaf.type)], location=user_location()
-                )
-            )
+            raise leaf.leaked()
         return ("tensor", leaf.dtype, leaf.shape, leaf._requires_grad)
     if type(leaf) is float:
         return ("float",)
@@ -53,19 +67,44 @@ def leaf_key(leaf: Any, path: str) -> Hashable:
         return ("scalar", _dtype(leaf, path))
     if isinstance(leaf, complex):
         raise DTypeError(
-            message("complex numbers are not supported yet", operands=[(path, repr(leaf))], location=user_location())
+            message(
+                "complex numbers are not supported yet",
+                operands=[(path, repr(leaf))],
+                location=user_location(),
+                hint="Pass real and imaginary part as two arguments.",
+            )
+        )
+    if isinstance(leaf, Iterator):
+        raise StructureError(
+            message(
+                f"argument {path} is an iterator ({type(leaf).__name__}), which one trace would use up",
+                location=user_location(),
+                hint=f"Pass list({path}) or tuple({path}).",
+            )
         )
     try:
         hash(leaf)
     except TypeError:
-        raise StructureError(
-            message(
-                f"argument {path} is a {type(leaf).__name__}, which is neither an array, a number, a container nor hashable",
-                location=user_location(),
-                hint="Pass arrays, tensors, numbers, dicts, lists, tuples or dataclasses.",
-            )
-        ) from None
+        raise StructureError(_unhashable(leaf, path)) from None
     return ("static", type(leaf), leaf)
+
+
+def _unhashable(leaf: Any, path: str) -> str:
+    """The message for what cannot be part of a signature."""
+    where = user_location()
+    if isinstance(leaf, Static):
+        value = leaf.value
+        array = isinstance(value, (np.ndarray, Tensor))
+        return message(
+            f"the static argument {path} is a {type(value).__name__}; a static value must be hashable",
+            location=where,
+            hint="Leave an array out of static_argnames: it is traced then." if array else "Pass a tuple or another immutable.",
+        )
+    return message(
+        f"argument {path} is a {type(leaf).__name__}, which is neither an array, a number, a container nor hashable",
+        location=where,
+        hint="Pass arrays, tensors, numbers, dicts, lists, tuples or dataclasses, or give its class a __hash__.",
+    )
 
 
 def _dtype(leaf: Any, path: str) -> np.dtype[Any]:
@@ -77,7 +116,7 @@ def _dtype(leaf: Any, path: str) -> np.dtype[Any]:
                 str(error),
                 operands=[(path, f"{leaf.dtype}{list(leaf.shape)}")],
                 location=user_location(),
-                hint="Convert it first, for example with .astype(np.float32).",
+                hint=dtype_hint(leaf.dtype),
             )
         ) from None
 
@@ -87,8 +126,11 @@ def _check_subclass(leaf: Any, path: str) -> None:
         raise DTypeError(
             message(
                 f"{path} is a {type(leaf).__name__}, whose operators do not mean what an array's do",
+                operands=[(path, f"{leaf.dtype}{list(leaf.shape)}")],
                 location=user_location(),
-                hint="Pass a plain array: np.asarray(x), or x.filled(value) for a masked array.",
+                hint=f"Pass a plain array: np.asarray({path})."
+                if isinstance(leaf, np.matrix)
+                else f"Pass a plain array: {path}.filled(value), and the mask as another argument if it is needed.",
             )
         )
 

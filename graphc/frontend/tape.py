@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from graphc.errors import GradientError, message
+from graphc.errors import GradientError, OverwrittenError, message
+from graphc.frontend.source import user_location
 from graphc.ir.graph import Attribute
 from graphc.ir.location import Location
 from graphc.ir.op import Op
@@ -46,13 +47,13 @@ class Stale:
         self._op = op
         self._where = where
 
-    def fail(self) -> GradientError:
+    def fail(self) -> OverwrittenError:
         """The error to raise on use."""
-        return GradientError(
+        return OverwrittenError(
             message(
                 f"a value that the derivative of {self._op} needs was overwritten in place after it was used",
-                operands=[("value", self.type)],
-                location=self._where,
+                operands=[("value", self.type), *_used(self._op, self._where)],
+                location=user_location(),
                 hint="Write to a copy, or make the in-place change after backward().",
             )
         )
@@ -62,6 +63,10 @@ class Stale:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _use
     __array__ = __pow__ = _use
+
+
+def _used(op: str, where: Location | None) -> list[tuple[str, object]]:
+    return [] if where is None else [(f"{op} at", where)]
 
 
 class TapeNode:
@@ -93,7 +98,8 @@ class TapeNode:
             raise GradientError(
                 message(
                     f"the tape behind {self.op.name} was freed by an earlier backward()",
-                    location=self.where,
+                    operands=_used(self.op.name, self.where),
+                    location=user_location(),
                     hint="Pass retain_graph=True to the first backward() to differentiate twice.",
                 )
             )

@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.errors import DTypeError, GradientError, ShapeError, StateError, TracerConversionError, message
+from graphc.errors import (
+    DTypeError,
+    GradientError,
+    ShapeError,
+    StateError,
+    StructureError,
+    TracerConversionError,
+    message,
+)
 from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.tape import Leaf, Reference, TapeNode
@@ -23,7 +31,19 @@ from graphc.ir.graph import Attribute
 from graphc.ir.op import Op
 from graphc.ir.types import TensorType
 
-__all__ = ["Tensor", "Version", "apply", "default_dtype", "native_array", "observe", "record", "set_default_dtype"]
+__all__ = [
+    "Tensor",
+    "Version",
+    "apply",
+    "checked_dtype",
+    "default_dtype",
+    "dtype_hint",
+    "native_array",
+    "observe",
+    "rank_zero",
+    "record",
+    "set_default_dtype",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -56,10 +76,44 @@ def default_dtype() -> np.dtype[Any]:
 
 def set_default_dtype(dtype: Any) -> None:
     """Set the dtype that Python floats become: float32 or float64."""
-    resolved = dtypes.from_numpy(dtype)
+    resolved = checked_dtype(dtype)
     if not resolved.is_float:
-        raise DTypeError(f"the default dtype must be a float's, not {resolved.numpy}")
+        raise DTypeError(
+            message(
+                f"the default dtype must be a float's, not {resolved.numpy}",
+                location=user_location(),
+                hint="Use float32 or float64.",
+            )
+        )
     _DEFAULTS.dtype = resolved.numpy
+
+
+def checked_dtype(dtype: Any, data: Array | None = None) -> dtypes.DType:
+    """The dtype of graphc's that `dtype` (anything that NumPy takes for one) stands for.
+
+    Raises
+    ------
+    DTypeError
+        If there is none; with the data's type and the user's place.
+    """
+    try:
+        return dtypes.from_numpy(dtype)
+    except TypeError as error:
+        what = str(error) if isinstance(error, DTypeError) else f"{dtype!r} is not a dtype"
+        operands = [] if data is None else [("data", f"{data.dtype}{list(data.shape)}")]
+        raise DTypeError(
+            message(what, operands=operands, location=user_location(), hint=dtype_hint(dtype))
+        ) from None
+
+
+def dtype_hint(dtype: Any) -> str:
+    """What to do about a dtype that graphc has not."""
+    kind = np.dtype(dtype).kind if isinstance(dtype, (type, np.dtype)) else ""
+    if kind == "c":
+        return "Complex numbers are not supported yet: keep real and imaginary parts in two arrays."
+    if kind in ("O", "S", "U", "V"):
+        return "Pass arrays of numbers or bools only; for records, one array for each field."
+    return "Use one of these, for example .astype(np.float32)."
 
 
 def native_array(data: Any, dtype: Any = None, *, copy: bool = False) -> Array:
@@ -72,18 +126,29 @@ def native_array(data: Any, dtype: Any = None, *, copy: bool = False) -> Array:
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
     else:
-        array = np.asarray(data)
+        array = _from_numbers(data)
         if dtype is None and array.dtype == np.float64:
             dtype = _DEFAULTS.dtype
+    if dtype is None or array.dtype.kind not in "biuf":
+        found = checked_dtype(array.dtype, array)
+    if dtype is not None:
+        found = checked_dtype(dtype)
+    wanted = found.numpy
+    return np.array(array, dtype=wanted, copy=True) if copy else np.asarray(array, dtype=wanted)
+
+
+def _from_numbers(data: Any) -> Array:
     try:
-        wanted = dtypes.from_numpy(array.dtype if dtype is None else dtype).numpy
-    except DTypeError as error:
-        raise DTypeError(
+        return np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(
             message(
-                str(error), location=user_location(), hint="Convert it first, for example with .astype(np.float32)."
+                "nested lists must have the same lengths in each level",
+                operands=[("NumPy says", str(error).partition(". ")[2] or error)],
+                location=user_location(),
+                hint="Pad the rows to one length, or pass one array for each.",
             )
         ) from None
-    return np.array(array, dtype=wanted, copy=True) if copy else np.asarray(array, dtype=wanted)
 
 
 class Tensor:
@@ -153,7 +218,7 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len() of a 0-d tensor")
+            raise rank_zero("len()", self)
         return self.shape[0]
 
     __hash__ = object.__hash__
@@ -206,7 +271,14 @@ class Tensor:
     def __index__(self) -> int:
         array = self.concrete("an index")
         if array.ndim or array.dtype.kind not in "iu":
-            raise TypeError(f"only integer tensors of rank 0 can be an index, not {self.type}")
+            raise DTypeError(
+                message(
+                    "only an integer tensor of rank 0 can be an index, a size or a count",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Convert it with int(x).",
+                )
+            )
         return int(array)
 
     def __format__(self, spec: str) -> str:
@@ -229,9 +301,23 @@ class Tensor:
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if value and not self.type.dtype.is_float:
-            raise GradientError(f"only floating-point tensors can require gradients, not {self.type}")
+            raise GradientError(
+                message(
+                    "only floating-point tensors can require gradients",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Make it of floats, or convert it with .astype(np.float32).",
+                )
+            )
         if not value and self._reference is not None and not isinstance(self._reference, Leaf):
-            raise GradientError("requires_grad can be turned off on leaf tensors only; use detach()")
+            raise GradientError(
+                message(
+                    "requires_grad is turned off on the result of recorded operations",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Use .detach(), or compute it under gx.no_grad().",
+                )
+            )
         self._requires_grad = bool(value)
         if not value:
             self._reference = None
@@ -268,12 +354,24 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
+        if isinstance(value, np.ndarray):
+            value = Tensor(native_array(value))
+        if value is not None and not isinstance(value, Tensor):
+            raise StructureError(
+                message(
+                    f"a gradient is a Tensor or None, not {value!r}",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Set None, or use optimizer.zero_grad().",
+                )
+            )
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise ShapeError(
                 message(
                     "a gradient must have the type of its tensor",
                     operands=[("tensor", self.type), ("gradient", value.type)],
                     location=user_location(),
+                    hint="Reshape it, or convert it with .astype.",
                 )
             )
         trace = context.trace.get()
@@ -293,14 +391,19 @@ class Tensor:
             If the tensor is a leaf that requires gradients and recording is on: use `no_grad`.
         StateError
             If the memory is read-only, or a view of a tensor whose gradient is being recorded.
+        ShapeError, DTypeError
+            If the value has another type.
         """
-        if self._requires_grad and self.is_leaf and context.grad_enabled.get():
-            raise GradientError(
+        self.check_leaf()
+        if not isinstance(value, Tensor):
+            value = _lifted(value)
+        if value.shape != self.shape or value.dtype != self.dtype:
+            raise (DTypeError if value.shape == self.shape else ShapeError)(
                 message(
-                    "a leaf tensor that requires gradients is written in place",
-                    operands=[("tensor", self.type)],
+                    "assign() needs a value of the tensor's own shape and dtype",
+                    operands=[("tensor", self.type), ("value", value.type)],
                     location=user_location(),
-                    hint="Put the write into `with gx.no_grad():`.",
+                    hint="Use x[...] = value for NumPy's broadcasting and conversion.",
                 )
             )
         trace = context.trace.get()
@@ -309,6 +412,7 @@ class Tensor:
             return self
         recorded = context.grad_enabled.get() and (self._requires_grad or value._requires_grad)
         if recorded and self._base is not None:
+            self._base.check_leaf()
             raise StateError(
                 message(
                     "a view is written in place while gradients are recorded",
@@ -319,7 +423,12 @@ class Tensor:
             )
         if not self._array.flags.writeable:
             raise StateError(
-                message("the tensor's memory is read-only", operands=[("tensor", self.type)], location=user_location())
+                message(
+                    "the tensor's memory is read-only",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Copy it: gx.tensor copies, gx.asarray and broadcasts share memory.",
+                )
             )
         np.copyto(self._array, value._array, casting="no")
         self._version.number += 1
@@ -327,6 +436,18 @@ class Tensor:
             self._reference = value.reference
             self._requires_grad = value._requires_grad
         return self
+
+    def check_leaf(self) -> None:
+        """Raise if a write to this tensor would lose its place as a leaf of the tape."""
+        if self._requires_grad and self.is_leaf and context.grad_enabled.get():
+            raise GradientError(
+                message(
+                    "a leaf tensor that requires gradients is written in place",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Put the write into `with gx.no_grad():`.",
+                )
+            )
 
     def detach(self) -> Tensor:
         """The same memory without the tape."""
@@ -337,6 +458,24 @@ class Tensor:
         out._version = self._version
         out._base = self if self._base is None else self._base
         return out
+
+
+def _lifted(value: Any) -> Tensor:
+    trace = context.trace.get()
+    array = native_array(value)
+    return Tensor(array) if trace is None else trace.constant(array)
+
+
+def rank_zero(what: str, tensor: Tensor) -> StructureError:
+    """The error for what a tensor of rank 0 cannot do."""
+    return StructureError(
+        message(
+            f"{what} needs a tensor with axes, and this one has rank 0",
+            operands=[("tensor", tensor.type)],
+            location=user_location(),
+            hint="A reduction without axis= gives rank 0; x.reshape(1) makes one element of it.",
+        )
+    )
 
 
 #: Called with (op, operand arrays, result arrays) after each op that dynamic mode runs.

@@ -17,12 +17,12 @@ from weakref import ref
 
 import numpy as np
 
-from graphc.errors import ShapeError, StateError, TraceError, TracerConversionError, message
+from graphc.errors import StateError, TraceError, TracerConversionError, message
 from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked
 from graphc.frontend.tape import Leaf, Reference
-from graphc.frontend.tensor import Tensor, record
+from graphc.frontend.tensor import Tensor, Version, record
 from graphc.ir import registry
 from graphc.ir.graph import Attribute, Node, Value, constant, input_value, locate, make
 from graphc.ir.location import Location
@@ -31,10 +31,34 @@ from graphc.ir.types import TensorType
 
 __all__ = ["GradSlot", "StateSlot", "Trace", "TraceBuilder", "Traced"]
 
-_WAY_ON = (
-    "Values are not known while tracing. Use gx.where for a choice by value, mark a Python argument static with "
-    "static_argnames, or compute this outside of the compiled function."
+#: Way on by what was asked for: a prefix of the text given to `concrete`.
+_WAYS_ON = (
+    (
+        "the truth value",
+        "Values are not known while tracing. Choose by value with np.where(condition, a, b); combine conditions with "
+        "& | ~; a Python argument that decides is made static with static_argnames.",
+    ),
+    (
+        "an index",
+        "Values are not known while tracing, and sizes, slices and range() need them. Index a tensor by a traced "
+        "integer (x[i], np.take), mask with np.where, or make the argument a static Python int.",
+    ),
+    ("np.asarray", "Values are not known while tracing. Use np.stack or np.concatenate to put arrays together."),
+    (
+        "format",
+        "Values are not known while tracing: return the value and format it outside. Without a format specification, "
+        "f'{x}' shows dtype and shape.",
+    ),
+    ("pickle", "Values are not known while tracing. Use x.copy() for a copy."),
 )
+_WAY_ON = (
+    "Values are not known while tracing. Go on with NumPy functions of the array (np.sin, not math.sin), or return it and "
+    "convert it outside of the compiled function."
+)
+
+
+def _way_on(asked: str) -> str:
+    return next((hint for start, hint in _WAYS_ON if asked.startswith(start)), _WAY_ON)
 
 
 class Traced(Tensor):
@@ -44,7 +68,11 @@ class Traced(Tensor):
     __slots__ = ("_seen", "_trace", "_value", "_view", "kind", "weak")
 
     def __init__(self, trace: Trace, value: Value, kind: str = "tensor", *, weak: bool = False) -> None:
-        super().__init__(None)  # type: ignore[arg-type]
+        self._requires_grad = False
+        self._reference = None
+        self._grad = None
+        self._version = Version()
+        self._base = None
         self._trace = trace
         self._value = value
         self._view: tuple[Tensor, Op | None, Mapping[str, Attribute]] | None = None
@@ -71,25 +99,54 @@ class Traced(Tensor):
             return None
         return self._view[0], self._view[2]["perm"]
 
-    def concrete(self, asked: str) -> NoReturn:
-        self._trace.check_open(self)
-        raise TracerConversionError(
+    @property
+    def _array(self) -> NoReturn:  # type: ignore[override]
+        """There is no array: who asks for one takes a value of a trace that is over for a tensor."""
+        raise self.leaked()
+
+    def leaked(self) -> TraceError:
+        """The error for a use outside of the value's own trace."""
+        when = "after its trace ended" if self._trace.closed else "outside of its trace"
+        operands: list[tuple[str, object]] = [("value", self.type)]
+        made = self._trace.locations.get(self._value.node, ())
+        if made:
+            operands.append(("made at", made[0]))
+        return TraceError(
             message(
-                f"{asked} asks for the value of a traced tensor",
-                operands=[("tensor", self.type)],
+                f"a traced value of {self._trace.name!r} is used {when}",
+                operands=operands,
                 location=user_location(),
-                hint=_WAY_ON,
+                hint="Return it from the compiled function; what is stored in a variable outside has no value.",
             )
         )
 
+    def concrete(self, asked: str) -> NoReturn:
+        self._trace.check_open(self)
+        where = user_location()
+        error = TracerConversionError(
+            message(
+                f"{asked} asks for the value of a traced array",
+                operands=[("array", self.type)],
+                location=where,
+                hint=_way_on(asked),
+            )
+        )
+        self._trace.refused = error, where
+        raise error
+
     def __bool__(self) -> NoReturn:  # noqa: PLE0304
-        self.concrete("Python control flow or bool() (`if`, `while`, `and`, `or`, `not`, `assert`)")
+        self.concrete("the truth value (`if`, `while`, `and`, `or`, `not`, `assert`, `in`, bool())")
 
     def __index__(self) -> NoReturn:  # noqa: PLE0305
-        self.concrete("an index, a size or range()")
+        self.concrete("an index, a size, a slice or range()")
 
     def __format__(self, spec: str) -> str:
+        if spec:
+            self.concrete(f"format with {spec!r}")
         return repr(self)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self.concrete("pickle or copy.deepcopy()")
 
     def __repr__(self) -> str:
         return f"Traced({self.type})"
@@ -142,6 +199,8 @@ class Trace:
     constants: dict[int, tuple[Any, Value, Location | None]] = field(default_factory=dict)
     locations: dict[Node, tuple[Location, ...]] = field(default_factory=dict)
     handles: list[ref[Traced]] = field(default_factory=list)
+    #: The last refusal to give a value, and its place: NumPy hides it behind an error of its own now and then.
+    refused: tuple[TracerConversionError, Location | None] | None = None
     closed: bool = False
 
     # -- inputs -----------------------------------------------------------------------------------------------------
@@ -191,14 +250,7 @@ class Trace:
     def check_open(self, handle: Traced) -> None:
         """Raise if a handle belongs to another trace or this one is over."""
         if handle._trace.closed or handle._trace is not self:
-            raise TraceError(
-                message(
-                    f"a traced value of {handle._trace.name!r} is used after its trace ended or inside another one",
-                    operands=[("value", handle.type)],
-                    location=user_location(),
-                    hint="Return it from the compiled function instead of storing it in a variable outside.",
-                )
-            )
+            raise handle.leaked()
 
     def value_of(self, tensor: Tensor) -> Value:
         """The graph value that a tensor has now."""
@@ -260,14 +312,7 @@ class Trace:
 
     def write(self, tensor: Tensor, value: Tensor) -> None:
         """Overwrite a tensor; views and bases see it."""
-        if tensor.type != value.type:
-            raise ShapeError(
-                message(
-                    "a tensor can be overwritten by one of its own type only",
-                    operands=[("tensor", tensor.type), ("value", value.type)],
-                    location=user_location(),
-                )
-            )
+        assert tensor.type == value.type
         new = self.value_of(value)
         if isinstance(tensor, Traced):
             self.check_open(tensor)
@@ -279,6 +324,7 @@ class Trace:
             tensor._seen = tensor._version.number
             tensor._reference, tensor._requires_grad = value.reference, value.requires_grad
             return
+        tensor.check_leaf()
         slot = self.slot(tensor)
         if value.requires_grad and context.grad_enabled.get():
             raise StateError(
@@ -301,7 +347,7 @@ class Trace:
             assert op is not None
             raise StateError(
                 message(
-                    f"a result of {op.name} is written in place; NumPy would write to a read-only or temporary array",
+                    f"the result of {op.name} is written in place; NumPy's would be read-only or a temporary array",
                     operands=[("view", view.type)],
                     location=user_location(),
                     hint="Copy it first, or build the new value with where or concatenate.",

@@ -26,6 +26,14 @@ __all__ = ["grad", "value_and_grad"]
 
 def _variable(x: Any, path: str) -> tuple[Tensor, Reference]:
     """`x` as a tensor whose tape reference is new: the derivative is taken by it, and an outer tape still sees x."""
+    if not isinstance(x, (Tensor, np.ndarray, np.generic, int, float)):
+        raise GradientError(
+            message(
+                f"gradients are taken by arrays and numbers; argument {path} is a {type(x).__name__}",
+                location=user_location(),
+                hint="Choose other arguments with argnums.",
+            )
+        )
     source = as_tensor(x) if isinstance(x, Tensor) else as_tensor(native_array(x))
     if not source.type.dtype.is_float:
         raise GradientError(
@@ -95,6 +103,15 @@ def value_and_grad(
     (np.float64(5.0), array([2., 4.]))
     """
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    if not callable(fun) or not all(isinstance(n, int) for n in numbers):
+        what = f"argnums is {argnums!r}" if callable(fun) else f"the function is {fun!r}"
+        raise StructureError(
+            message(
+                f"grad takes a function and the numbers of its arguments; {what}",
+                location=user_location(),
+                hint="Write grad(f) or grad(f, argnums=1) or grad(f, argnums=(0, 1)).",
+            )
+        )
 
     @functools.wraps(fun)
     def differentiated(*args: Any, **kwargs: Any) -> Any:
@@ -103,6 +120,7 @@ def value_and_grad(
                 message(
                     f"argnums {argnums} needs more than the {len(args)} positional arguments given",
                     location=user_location(),
+                    hint="Arguments are counted from 0; pass those to differentiate by position, not by keyword.",
                 )
             )
         wanted = [n % len(args) for n in numbers]
@@ -117,7 +135,7 @@ def value_and_grad(
                 originals += leaves
                 replaced[n] = pytree.unflatten(structure, [tensor for tensor, _ in pairs])
             result = fun(*replaced, **kwargs)
-        value, aux = result if has_aux else (result, None)
+        value, aux = _with_aux(result) if has_aux else (result, None)
         _check_scalar(value)
         nested = _has_outer_tape(value, references)
         found = autograd.gradients([value], references, [None], create_graph=nested)
@@ -144,6 +162,19 @@ def _has_outer_tape(value: Tensor, references: list[Reference]) -> bool:
     return any(isinstance(p, Leaf) and p not in references for node in nodes for p in node.parents)
 
 
+def _with_aux(result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise GradientError(
+            message(
+                "with has_aux the function returns a pair (value, anything)",
+                operands=[("result", result.type if isinstance(result, Tensor) else type(result).__name__)],
+                location=user_location(),
+                hint="Return two values, or leave has_aux out.",
+            )
+        )
+    return result
+
+
 def _check_scalar(value: Any) -> None:
     if not isinstance(value, Tensor) or value.shape or value.dtype.kind != "f":
         shown = value.type if isinstance(value, Tensor) else type(value).__name__
@@ -152,7 +183,9 @@ def _check_scalar(value: Any) -> None:
                 "grad needs a function with a floating-point scalar result that depends on its argument",
                 operands=[("result", shown)],
                 location=user_location(),
-                hint="Reduce the result with sum() or mean().",
+                hint="Reduce the result with sum() or mean()."
+                if isinstance(value, Tensor) and value.dtype.kind == "f"
+                else "Return a sum or mean of floats that is computed from the argument.",
             )
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc import config as configs
-from graphc.errors import StateError, message
+from graphc.errors import OverwrittenError, StateError, message
 from graphc.frontend import context, pytree
 from graphc.frontend.autograd import ArrayBuilder
 from graphc.frontend.binding import Binding, count_copies
@@ -249,7 +249,7 @@ class _CompiledCall(Op):
         captured, backward = self._captured, self._backward  # type: ignore[attr-defined]
         for entry in attrs["versions"]:
             if entry is not None and entry[0].number != entry[1]:
-                raise StateError(
+                raise OverwrittenError(
                     message(
                         f"a tensor that the derivative of {self.name} needs was overwritten in place after the call",
                         location=user_location(),

@@ -81,6 +81,8 @@ class Expr:
     terms: tuple[tuple[Monomial, int], ...]
 
     def __add__(self, other: Dim) -> Dim:
+        if not isinstance(other, (int, Expr)):
+            return NotImplemented
         return _build([*self.terms, *_terms(other)])
 
     __radd__ = __add__
@@ -95,6 +97,8 @@ class Expr:
         return (self * -1) + other
 
     def __mul__(self, other: Dim) -> Dim:
+        if not isinstance(other, (int, Expr)):
+            return NotImplemented
         return _build([(_times(m, n), a * b) for m, a in self.terms for n, b in _terms(other)])
 
     __rmul__ = __mul__

@@ -155,7 +155,11 @@ class Executable:
         failure = failures[index]
         location = self._locate(failure.node) if self._locate is not None and failure.node else None
         return _ERRORS.get(failure.error, GraphcError)(
-            message(failure.text.replace("{detail}", str(detail)), location=location)
+            message(
+                failure.text.replace("{detail}", str(detail)),
+                location=location,
+                hint="Check the indices or labels of this call; nothing was written, all state is as before.",
+            )
         )
 
 

@@ -12,7 +12,7 @@ from graphc.errors import BoundsError, CompileError
 from graphc.interp import evaluate
 from graphc.ir.dims import evaluate as size_of
 from graphc.ir.dims import symbol
-from graphc.ir.graph import Graph, input_value
+from graphc.ir.graph import Graph, full, input_value
 from graphc.ir.types import TensorType
 from graphc.passes.fusion import fuse
 from graphc.runtime.executable import Executable
@@ -126,6 +126,14 @@ def test_take_from_nothing_fails_in_every_mode(mode):
     np.testing.assert_array_equal(call.run([np.ones(2, np.float32), np.array([7, -9, 0])])[0], 1.0)
     with pytest.raises(BoundsError):
         call.run([np.ones(0, np.float32), np.array([0, 0, 0])])
+
+
+def test_reversed_and_padded_by_unknown_sizes():
+    x, w = inputs((f32, (n, 4)), (f32, (4, 3)))
+    back = b.slice(x, start=(n - 1, 0), size=(n, 4), step=(-1, 1))
+    both = b.slice(x, start=(n - 1, 3), size=(n, 4), step=(-1, -1))
+    padded = b.pad(x, full((), 1.0, f32), low=(n, 0), high=(1, 0))
+    agree([x, w], [back * 2.0, padded, b.concatenate(x, x, axis=0), matmul(both, w)], sizes=(1, 3, 8, 64))
 
 
 def test_state_update_in_place():
