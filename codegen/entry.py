@@ -152,13 +152,16 @@ class _Entry:
         count = product(check.indices.shape)
         if count == 0:
             return
-        name = f"@graphc_check_{dtype.name}"
-        self.helpers.setdefault(name, check_function(dtype))
         pointer = self._pointer(check.indices)
         f = self.f
-        size = self._dim(check.size)
-        low, high = (f"{self._negated(size)}", size) if check.mode == "raise" else self._any_if_nonempty(size)
-        bad = f.emit(f"call i64 {name}(ptr {pointer}, i64 {self._dim(count)}, i64 {low}, i64 {high})")
+        size, number = self._dim(check.size), self._dim(count)
+        if check.mode == "raise":
+            name = f"@graphc_check_{dtype.name}"
+            self.helpers.setdefault(name, check_function(dtype))
+            bad = f.emit(f"call i64 {name}(ptr {pointer}, i64 {number}, i64 {self._negated(size)}, i64 {size})")
+        else:  # every index is legal, unless the axis is empty: then none is
+            empty, some = f.emit(f"icmp eq i64 {size}, 0"), f.emit(f"icmp sgt i64 {number}, 0")
+            bad = f.emit(f"select i1 {f.emit(f'and i1 {empty}, {some}')}, i64 0, i64 -1")
         failed, passed = f.label("failed"), f.label("passed")
         f.branch_if(f.emit(f"icmp sge i64 {bad}, 0"), failed, passed)
         f.start(failed)
@@ -167,12 +170,6 @@ class _Entry:
 
     def _negated(self, size: str) -> str:
         return self.f.emit(f"sub i64 0, {size}") if size.startswith("%") else str(-int(size))
-
-    def _any_if_nonempty(self, size: str) -> tuple[str, str]:
-        """Bounds that every index keeps, unless the axis is empty: then none does."""
-        empty = self.f.emit(f"icmp eq i64 {size}, 0")
-        high = self.f.emit(f"select i1 {empty}, i64 {-(2**63)}, i64 {2**63 - 1}")
-        return str(-(2**63)), high
 
     def _fail(self, check: Check, pointer: str, position: str) -> None:
         f, kind = self.f, element(check.indices.dtype)

@@ -3,10 +3,13 @@
 This module names the public API and nothing else.
 """
 
+import numpy as _np
+
 from graphc import dtypes as _dtypes
 from graphc import ops as _ops  # noqa: F401  (declares the ops)
 from graphc.errors import GraphcError as GraphcError
 from graphc.frontend import methods as _methods
+from graphc.frontend import namespace as _namespace
 from graphc.frontend import random as random
 from graphc.frontend.compile import compile as compile
 from graphc.frontend.context import enable_grad as enable_grad
@@ -96,6 +99,12 @@ from graphc.frontend.elementwise import trunc as trunc
 from graphc.frontend.elementwise import where as where
 from graphc.frontend.indexing import take as take
 from graphc.frontend.indexing import take_along_axis as take_along_axis
+from graphc.frontend.namespace import can_cast as can_cast
+from graphc.frontend.namespace import finfo as finfo
+from graphc.frontend.namespace import from_dlpack as from_dlpack
+from graphc.frontend.namespace import iinfo as iinfo
+from graphc.frontend.namespace import isdtype as isdtype
+from graphc.frontend.namespace import result_type as result_type
 from graphc.frontend.products import dot as dot
 from graphc.frontend.products import matmul as matmul
 from graphc.frontend.products import outer as outer
@@ -150,5 +159,14 @@ uint32 = _dtypes.uint32.numpy
 uint64 = _dtypes.uint64.numpy
 bool = _dtypes.bool_.numpy
 
+e = _np.e
+inf = _np.inf
+nan = _np.nan
+newaxis = _np.newaxis
+pi = _np.pi
+
+__array_api_version__ = _namespace.API_VERSION
+__array_namespace_info__ = _namespace.array_namespace_info
 pow = power
 _methods.install()
+_namespace.install()

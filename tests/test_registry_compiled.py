@@ -17,16 +17,19 @@ from samples import Sample, samples
 import graphc as gx
 import graphc.ops
 from graphc.codegen.compiler import compile_graph
+from graphc.dtypes import DType, float64, int32, int64, uint32, uint64
 from graphc.errors import BoundsError, CompileError
 from graphc.frontend.build import Options, compile_stages
 from graphc.frontend.promotion import as_tensor
 from graphc.frontend.tensor import apply
+from graphc.interp import evaluate
 from graphc.ir import registry
+from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Value, constant, input_value, make
 from graphc.ir.op import Elementwise, Op
 from graphc.ir.parser import parse
 from graphc.ir.printer import large_literals, to_text
-from graphc.ir.types import Type
+from graphc.ir.types import TensorType, Type
 from graphc.ir.verify import verify
 from graphc.passes.fold import ConstantFold
 from graphc.passes.fusion import fuse
@@ -199,3 +202,26 @@ def test_an_index_out_of_range_is_an_error(name: str, bad: int) -> None:
     (found,) = run(graph, arrays, contract=True)
     (expected,) = registry.get(name).evaluate(arrays, sample.attrs)
     assert same_bits(found, expected)
+
+
+@pytest.mark.parametrize("mode", ["wrap", "clip", "raise"])
+@pytest.mark.parametrize("dtype", [int32, int64, uint32, uint64], ids=str)
+def test_indices_at_the_limits_of_their_dtype(mode: str, dtype: DType) -> None:
+    """With an axis of known and of symbolic size: in `wrap` and `clip` every index is legal, unless the axis is empty."""
+    limits = np.iinfo(dtype.numpy)
+    for size in (5, symbol(0)):
+        types = (TensorType(float64, (size,)), TensorType(dtype, (2,)))
+        x, indices = (input_value(k, t) for k, t in enumerate(types))
+        graph = Graph(types, make("take", (x, indices), axis=0, mode=mode).results)
+        _, compiled, _ = compile_stages(graph, {}, Options())
+        executable = Executable(compiled.artifact)
+        for index in (limits.min, limits.min + 1, 0, 4, 5, limits.max - 1, limits.max):
+            arrays = [np.arange(5.0), np.array([index, 1], dtype.numpy)]
+            if mode == "raise" and not -5 <= index < 5:
+                with pytest.raises(BoundsError):
+                    executable.run(arrays)
+                continue
+            assert same_bits(executable.run(arrays)[0], evaluate(graph, arrays)[0]), index
+        if size != 5:
+            with pytest.raises(BoundsError):
+                executable.run([np.zeros(0), np.zeros(2, dtype.numpy)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, StructureError, message
+from graphc.errors import BoundsError, MissingMethodError, OptionError, ShapeError, StructureError, message
 from graphc.frontend.random import permutation_array
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
@@ -23,10 +23,20 @@ class Dataset:
     """
 
     def __getitem__(self, index: int) -> Any:
-        raise NotImplementedError(message(f"{type(self).__name__} has no __getitem__", location=user_location()))
+        raise self._lacks("__getitem__(self, index)")
 
     def __len__(self) -> int:
-        raise NotImplementedError(message(f"{type(self).__name__} has no __len__", location=user_location()))
+        raise self._lacks("__len__(self)")
+
+    def _lacks(self, method: str) -> MissingMethodError:
+        name = type(self).__name__
+        return MissingMethodError(
+            message(
+                f"the dataset {name} has no {method.partition('(')[0]}",
+                location=user_location(),
+                hint=f"Define `def {method}` in class {name}.",
+            )
+        )
 
 
 class TensorDataset(Dataset):
@@ -40,7 +50,13 @@ class TensorDataset(Dataset):
 
     def __init__(self, *arrays: Any) -> None:
         if not arrays:
-            raise StructureError(message("a TensorDataset needs at least one array", location=user_location()))
+            raise StructureError(
+                message(
+                    "a TensorDataset needs at least one array",
+                    location=user_location(),
+                    hint="For example TensorDataset(images, labels).",
+                )
+            )
         self.arrays = tuple(a if isinstance(a, (Tensor, np.ndarray)) else np.asarray(a) for a in arrays)
         shapes = [tuple(a.shape) for a in self.arrays]
         if any(not shape for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
@@ -49,6 +65,7 @@ class TensorDataset(Dataset):
                     "arrays of a TensorDataset must have the same length (first axis)",
                     operands=[(f"array {i}", f"{a.dtype}{list(a.shape)}") for i, a in enumerate(self.arrays)],
                     location=user_location(),
+                    hint="The first axis counts the samples.",
                 )
             )
 
@@ -56,11 +73,23 @@ class TensorDataset(Dataset):
         return int(self.arrays[0].shape[0])
 
     def __getitem__(self, index: Any) -> tuple[Any, ...]:
+        if isinstance(index, (int, np.integer)) and not -len(self) <= index < len(self):
+            raise _outside(int(index), len(self))
         return tuple(a[index] for a in self.arrays)  # type: ignore[index]
 
     def batch(self, indices: np.ndarray[Any, Any]) -> tuple[Any, ...]:
         """The samples at `indices`, copied."""
         return tuple(Tensor(a.numpy()[indices]) if isinstance(a, Tensor) else a[indices] for a in self.arrays)
+
+
+def _outside(index: int, count: int) -> BoundsError:
+    return BoundsError(
+        message(
+            f"index {index} is not one of {count} samples",
+            location=user_location(),
+            hint=f"Samples are numbered from 0 to {count - 1}." if count else "The dataset is empty.",
+        )
+    )
 
 
 class Subset(Dataset):
@@ -71,9 +100,7 @@ class Subset(Dataset):
         self.indices = np.asarray(indices, dtype=np.int64).reshape(-1)
         wrong = self.indices[(self.indices < 0) | (self.indices >= len(dataset))]
         if wrong.size:
-            raise IndexError(
-                message(f"index {wrong[0]} is not one of {len(dataset)} samples", location=user_location())
-            )
+            raise _outside(int(wrong[0]), len(dataset))
         if hasattr(dataset, "batch"):
             self.batch = lambda chosen: dataset.batch(self.indices[chosen])
 
@@ -116,10 +143,11 @@ def _counts(total: int, lengths: Sequence[float]) -> list[int]:
         return [int(n) for n in lengths]
     fractions = any(isinstance(n, (float, np.floating)) for n in lengths)
     if not fractions or min(lengths) < 0 or abs(sum(lengths) - 1.0) > 1e-6:
-        raise ValueError(
+        raise OptionError(
             message(
                 f"lengths {list(lengths)} are neither numbers that sum to {total} nor fractions that sum to 1",
                 location=user_location(),
+                hint="For example [0.8, 0.2].",
             )
         )
     # The small number keeps 0.29 * 100 from becoming 28.

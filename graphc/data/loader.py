@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, StructureError, message
+from graphc.errors import OptionError, ShapeError, StructureError, message
 from graphc.frontend.random import permutation_array, seed_words
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, native_array
@@ -46,7 +46,7 @@ def default_collate(samples: Sequence[Any]) -> Any:
         return _stack(samples)
     raise StructureError(
         message(
-            f"samples with a {type(first).__name__} cannot be put into a batch",
+            f"samples that hold a {type(first).__name__} cannot be put into a batch",
             location=user_location(),
             hint="Give the loader a collate_fn, which takes a list of samples.",
         )
@@ -55,7 +55,13 @@ def default_collate(samples: Sequence[Any]) -> Any:
 
 def _check_equal(structures: list[Any]) -> None:
     if any(s != structures[0] for s in structures):
-        raise StructureError(message("samples of a batch differ in structure", location=user_location()))
+        raise StructureError(
+            message(
+                "samples of a batch differ in structure (lengths, keys)",
+                location=user_location(),
+                hint="Give the loader a collate_fn, which takes a list of samples.",
+            )
+        )
 
 
 def _stack(items: Sequence[Any]) -> Any:
@@ -116,14 +122,31 @@ class DataLoader:
         collate_fn: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1:
-            raise ValueError(message(f"batch_size is a positive integer, not {batch_size!r}", location=user_location()))
+            raise OptionError(
+                message(
+                    f"batch_size is a number of samples, not {batch_size!r}",
+                    location=user_location(),
+                    hint="Give a positive integer.",
+                )
+            )
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise StructureError(
+                message(
+                    f"a {type(dataset).__name__} is no dataset: it has no __len__ and __getitem__",
+                    location=user_location(),
+                    hint="Pass a list, an array, TensorDataset(images, labels), or a Dataset of your own.",
+                )
+            )
         if not len(dataset):
-            raise ValueError(message("the dataset is empty", location=user_location()))
+            raise OptionError(
+                message("the dataset is empty", location=user_location(), hint="A loader needs at least one sample.")
+            )
         if drop_last and len(dataset) < batch_size:
-            raise ValueError(
+            raise OptionError(
                 message(
                     f"drop_last leaves nothing of {len(dataset)} samples in batches of {batch_size}",
                     location=user_location(),
+                    hint="Choose a smaller batch_size, or keep the last batch.",
                 )
             )
         seed_words(seed)

@@ -39,17 +39,17 @@ class Variant:
     def __init__(self, captured: Captured, options: Options, leaves: Sequence[Any]) -> None:
         self.captured = captured
         self._options = options
-        sample = None
-        if not captured.states:
-            sample = [native(leaves[p]) for p in captured.leaves]
+        self._binding = Binding(captured)
+        checking = configs.from_environment().check
+        # GRAPHC=check evaluates around every pass on what this call was given, state included.
+        sample = self._binding.bind([native(leaves[p]) for p in captured.leaves])[0] if checking else None
         built = build(captured.graph, captured.writes, options, sample)
         self.executable = built.executable
         self.from_cache = built.from_cache
         self._version = global_version()
         self._written = frozenset(captured.writes.values())
-        self._binding = Binding(captured)
         self._simple = not (captured.states or captured.writes or captured.grads or captured.backward)
-        self._snapshots = captured.constants if configs.from_environment().check else ()
+        self._snapshots = captured.constants if checking else ()
         backward = captured.backward
         self._call_op = None if backward is None else _CompiledCall(captured, backward, options)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import BoundsError, DTypeError, ShapeError, message
+from graphc.errors import BoundsError, DTypeError, OptionError, ShapeError, message
 from graphc.frontend import context, elementwise, products, reducing, shaping
 from graphc.frontend.promotion import as_tensor, convert, describe, op
 from graphc.frontend.random import Generator, default_generator
@@ -93,7 +93,14 @@ def flatten(input: Array, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         return shaping.reshape(x, (1,))
     first, last = (shaping.normalize_axis("flatten", d, x.ndim, x) for d in (start_dim, end_dim))
     if first > last:
-        raise ShapeError(message(f"flatten: axis {start_dim} comes after axis {end_dim}", location=user_location()))
+        raise ShapeError(
+            message(
+                f"flatten: axis {start_dim} comes after axis {end_dim}",
+                operands=[("x", describe(x))],
+                location=user_location(),
+                hint="Give the first and the last axis in this order.",
+            )
+        )
     size = 1
     for extent in x.shape[first : last + 1]:
         size *= extent
@@ -101,9 +108,15 @@ def flatten(input: Array, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 def check_probability(name: str, p: float) -> None:
-    """Raise ValueError unless 0 <= p <= 1."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(message(f"{name}: p is a probability from 0 to 1, not {p}", location=user_location()))
+    """Raise OptionError, a ValueError, unless 0 <= p <= 1."""
+    if not isinstance(p, (int, float, np.number)) or not 0.0 <= p <= 1.0:
+        raise OptionError(
+            message(
+                f"{name}: p is a probability, not {p!r}",
+                location=user_location(),
+                hint="Give a number from 0 to 1.",
+            )
+        )
 
 
 def dropout(
@@ -195,12 +208,16 @@ def _check_now(labels: Tensor, classes: int) -> None:
 # -- losses -----------------------------------------------------------------------------------------------------------
 
 
+_BROADCAST = "Broadcasting would give the mean over all pairs; reshape one of them, for example with squeeze()."
+
+
 def _check_reduction(name: str, reduction: str) -> None:
     if reduction not in _REDUCTIONS:
-        raise ValueError(
+        raise OptionError(
             message(
-                f"{name}: reduction is one of {', '.join(map(repr, _REDUCTIONS))}, not {reduction!r}",
+                f"{name}: there is no reduction {reduction!r}",
                 location=user_location(),
+                hint=f"reduction is one of {', '.join(map(repr, _REDUCTIONS))}.",
             )
         )
 
@@ -214,7 +231,14 @@ def _reduce(loss: Tensor, reduction: str) -> Tensor:
 def _class_axis(name: str, x: Tensor, labels: Tensor) -> int:
     """The axis of the classes: the only one, or the second."""
     if not x.ndim:
-        raise ShapeError(message(f"{name}: the input needs an axis of classes", location=user_location()))
+        raise ShapeError(
+            message(
+                f"{name}: the input needs an axis of classes",
+                operands=[("input", describe(x)), ("target", describe(labels))],
+                location=user_location(),
+                hint="The input is [C], [N, C] or [N, C, ...] with C classes.",
+            )
+        )
     axis = 0 if x.ndim == 1 else 1
     if labels.shape != x.shape[:axis] + x.shape[axis + 1 :]:
         raise ShapeError(
@@ -310,7 +334,16 @@ def _mix(loss: Tensor, even: Tensor, share: float) -> Tensor:
 
 def _soft_cross_entropy(x: Tensor, y: Tensor, reduction: str, label_smoothing: float) -> Tensor:
     """Targets are probabilities; the mean is over labels, not over classes."""
-    _check_same("cross_entropy", x, y)
+    if y.ndim == x.ndim - 1:
+        raise DTypeError(
+            message(
+                "cross_entropy: class labels must be integers",
+                operands=[("input", describe(x)), ("target", describe(y))],
+                location=user_location(),
+                hint="Convert labels with .astype(np.int64); probabilities of classes have the input's shape.",
+            )
+        )
+    _check_same("cross_entropy", x, y, "Probabilities of classes have the input's shape; labels are integers without C.")
     axis = 0 if x.ndim == 1 else 1
     if label_smoothing:
         y = elementwise.add(elementwise.multiply(y, 1.0 - label_smoothing), label_smoothing / max(x.shape[axis], 1))
@@ -334,14 +367,14 @@ def nll_loss(
     return _classified(elementwise.FUNCTIONS["negative"](picked), valid, reduction)
 
 
-def _check_same(name: str, x: Tensor, y: Tensor) -> None:
+def _check_same(name: str, x: Tensor, y: Tensor, hint: str = _BROADCAST) -> None:
     if x.shape != y.shape:
         raise ShapeError(
             message(
                 f"{name}: input and target must have the same shape",
                 operands=[("input", describe(x)), ("target", describe(y))],
                 location=user_location(),
-                hint="Broadcasting would give the mean over all pairs; reshape one of them, for example with squeeze().",
+                hint=hint,
             )
         )
 

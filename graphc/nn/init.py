@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import OptionError, ShapeError, message
 from graphc.frontend import context
 from graphc.frontend.indexing import assign_cast
 from graphc.frontend.random import Generator, default_generator
@@ -65,7 +65,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2.0 / (1.0 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in gains:
         known = ", ".join([*gains, "leaky_relu"])
-        raise ValueError(message(f"no gain is known for {nonlinearity!r}; known are {known}", location=user_location()))
+        raise OptionError(
+            message(f"no gain is known for {nonlinearity!r}", location=user_location(), hint=f"Known are {known}.")
+        )
     return gains[nonlinearity]
 
 
@@ -87,7 +89,9 @@ def _fans(tensor: Tensor) -> tuple[int, int]:
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     fans = dict(zip(("fan_in", "fan_out"), _fans(tensor), strict=True))
     if mode not in fans:
-        raise ValueError(message(f"mode is 'fan_in' or 'fan_out', not {mode!r}", location=user_location()))
+        raise OptionError(
+            message(f"there is no mode {mode!r}", location=user_location(), hint="mode is 'fan_in' or 'fan_out'.")
+        )
     return calculate_gain(nonlinearity, a) / math.sqrt(max(fans[mode], 1))
 
 

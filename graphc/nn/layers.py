@@ -7,12 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from graphc.errors import OptionError, message
 from graphc.frontend.random import Generator
+from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, default_dtype
 from graphc.nn import functional, init
 from graphc.nn.module import Module, Parameter
 
 __all__ = ["GELU", "Dropout", "Flatten", "Identity", "Linear", "ReLU", "Sigmoid", "Softmax", "Tanh"]
+
+
+def _size(name: str, size: Any) -> int:
+    """A size of a layer.
+
+    Raises
+    ------
+    OptionError
+        A ValueError, if it is not an integer from 0 on.
+    """
+    if not isinstance(size, (int, np.integer)) or size < 0:
+        raise OptionError(
+            message(f"{name} is a size, not {size!r}", location=user_location(), hint="Sizes are integers from 0 on.")
+        )
+    return int(size)
 
 
 class Linear(Module):
@@ -41,8 +58,8 @@ class Linear(Module):
         *,
         generator: Generator | None = None,
     ) -> None:
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = _size("in_features", in_features)
+        self.out_features = _size("out_features", out_features)
         dtype = default_dtype() if dtype is None else dtype
         bound = 1 / math.sqrt(max(in_features, 1))
         self.weight = Parameter(np.zeros((out_features, in_features), dtype))

@@ -12,12 +12,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeVar
 from weakref import ref
 
 import numpy as np
 
-from graphc.errors import DTypeError, StateError, StructureError, message
+from graphc.errors import (
+    DTypeError,
+    MissingMethodError,
+    StateError,
+    StructureError,
+    UnknownAttributeError,
+    message,
+)
 from graphc.frontend import context
 from graphc.frontend.compile import CompiledModule
 from graphc.frontend.promotion import as_tensor
@@ -102,7 +110,13 @@ class Module(Tracked):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result."""
-        raise NotImplementedError(message(f"{type(self).__name__} has no forward method", location=user_location()))
+        raise MissingMethodError(
+            message(
+                f"{type(self).__name__} has no forward method",
+                location=user_location(),
+                hint=f"Define `def forward(self, ...)` in class {type(self).__name__}.",
+            )
+        )
 
     # -- attributes -----------------------------------------------------------------------------------------------------
 
@@ -117,6 +131,18 @@ class Module(Tracked):
         if _current_trace() is not None and name not in _UNWATCHED:
             _watch(self)
         return object.__getattribute__(self, name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # protocols that Python and libraries look for
+            raise AttributeError(name)
+        near = get_close_matches(name, [n for n in dir(self) if not n.startswith("_")], n=3)
+        raise UnknownAttributeError(
+            message(
+                f"a {type(self).__name__} has no attribute {name!r}",
+                location=user_location(),
+                hint=f"Did you mean {', '.join(near)}?" if near else "Set it in __init__.",
+            )
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(getattr(type(self), name, None), property):
@@ -217,7 +243,11 @@ class Module(Tracked):
         """Set a parameter by name (None: a place for one)."""
         if parameter is not None and not isinstance(parameter, Parameter):
             raise StructureError(
-                message(f"{name!r} must be an nn.Parameter, not a {type(parameter).__name__}", location=user_location())
+                message(
+                    f"{name!r} must be an nn.Parameter, not a {type(parameter).__name__}",
+                    location=user_location(),
+                    hint="Wrap it: nn.Parameter(x). For state that is not trained use register_buffer.",
+                )
             )
         self._check_name(name)
         setattr(self, name, parameter)
@@ -380,6 +410,14 @@ class Module(Tracked):
                     hint="Load outside of the compiled function.",
                 )
             )
+        if not isinstance(state, Mapping):
+            raise StructureError(
+                message(
+                    f"a state is a dict of arrays by name, not a {type(state).__name__}",
+                    location=user_location(),
+                    hint="Pass what state_dict() gave.",
+                )
+            )
         targets = dict(self._state())
         missing = [name for name in targets if name not in state]
         unexpected = [name for name in state if name not in targets]
@@ -392,7 +430,11 @@ class Module(Tracked):
                 faults += [fault] if fault else []
         if faults:
             text = f"the state does not fit a {type(self).__name__}:\n" + "\n".join(f"  {fault}" for fault in faults)
-            hint = "Pass strict=False to load what is there by name." if missing or unexpected else None
+            hint = (
+                "Pass strict=False to load what is there by name."
+                if missing or unexpected
+                else "Make the model with the sizes that it was saved with."
+            )
             raise StateError(message(text, location=user_location(), hint=hint))
         with context.no_grad():
             for name, array in arrays.items():

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from graphc.errors import OptionError, message
 from graphc.frontend.elementwise import FUNCTIONS, power
 from graphc.frontend.promotion import convert
+from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.optim.optimizer import Optimizer, ParamGroup
 
@@ -19,6 +21,14 @@ def _remainder(beta: Any, steps: Any) -> Any:
     """1 - beta**t, the weight that t updates have in a moment."""
     decayed: Any = power(beta, steps)
     return 1.0 - decayed
+
+
+def _pair(betas: Any) -> tuple[float, float]:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise OptionError(
+            message(f"betas is a pair of rates, not {betas!r}", location=user_location(), hint="For example (0.9, 0.999).")
+        )
+    return (betas[0], betas[1])
 
 
 class Adam(Optimizer):
@@ -44,7 +54,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "betas": _pair(betas), "eps": eps, "weight_decay": weight_decay})
 
     def allocate(self, group: ParamGroup) -> None:
         """First and second moment of each parameter."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphc.errors import StateError, StructureError, message
+from graphc.errors import OptionError, StateError, StructureError, UnknownNameError, message
 from graphc.frontend import context
 from graphc.frontend.promotion import as_tensor, convert
 from graphc.frontend.source import user_location
@@ -76,8 +76,12 @@ class ParamGroup(MutableMapping[str, Any]):
         if name in self._options:
             return self._options[name]
         if name not in self._rates:
-            raise KeyError(
-                message(f"a parameter group has no {name!r}; it has {', '.join(self)}", location=user_location())
+            raise UnknownNameError(
+                message(
+                    f"a parameter group has no {name!r}",
+                    location=user_location(),
+                    hint=f"It has {', '.join(self)}.",
+                )
             )
         rate = self._rates[name]
         return tuple(_read(t) for t in rate) if isinstance(rate, tuple) else _read(rate)
@@ -98,7 +102,13 @@ class ParamGroup(MutableMapping[str, Any]):
         rate = self._rates[name]
         if isinstance(rate, tuple):
             if len(value) != len(rate):
-                raise ValueError(message(f"{name} has {len(rate)} values, not {len(value)}", location=user_location()))
+                raise OptionError(
+                    message(
+                        f"{name} has {len(rate)} values, not {len(value)}",
+                        location=user_location(),
+                        hint=f"Give a tuple of {len(rate)}.",
+                    )
+                )
             for target, number in zip(rate, value, strict=True):
                 self._write(name, target, number)
         else:
@@ -144,7 +154,13 @@ class ParamGroup(MutableMapping[str, Any]):
         self._optimizer.allocate(self)
 
     def __delitem__(self, name: str) -> None:
-        raise StructureError(message(f"{name!r} cannot be removed from a parameter group", location=user_location()))
+        raise StructureError(
+            message(
+                f"{name!r} cannot be removed from a parameter group",
+                location=user_location(),
+                hint="Set it to 0 to turn it off.",
+            )
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(["params", *self._rates, *self._options])
@@ -199,9 +215,24 @@ class Optimizer(Tracked):
         self.defaults = dict(defaults)
         self.param_groups = []
         self.state = {}
+        if not isinstance(params, Iterable):
+            raise StructureError(
+                message(
+                    f"an optimiser takes tensors or groups of them, not a {type(params).__name__}",
+                    location=user_location(),
+                    hint="Pass model.parameters().",
+                )
+            )
         given = [params] if isinstance(params, (Tensor, Mapping)) else list(params)
         if not given:
-            raise ValueError(message("an optimiser needs parameters", location=user_location()))
+            raise OptionError(
+                message(
+                    "an optimiser needs parameters, and there are none",
+                    location=user_location(),
+                    hint="Has the model layers? model.parameters() can be run through once only: make a list of it to "
+                    "use it twice.",
+                )
+            )
         if not any(isinstance(g, Mapping) for g in given):
             given = [{"params": given}]
         for group in given:
@@ -229,7 +260,11 @@ class Optimizer(Tracked):
         """Add parameters with rates of their own; what is not given has the default."""
         if context.trace.get() is not None:
             raise StateError(
-                message("add_param_group() is called while a function is being traced", location=user_location())
+                message(
+                    "add_param_group() is called while a function is being traced",
+                    location=user_location(),
+                    hint="Call it outside of the compiled function.",
+                )
             )
         if not isinstance(group, Mapping) or "params" not in group:
             raise StructureError(
@@ -266,30 +301,39 @@ class Optimizer(Tracked):
                 what = p.type if isinstance(p, Tensor) else type(p).__name__
                 raise StructureError(
                     message(
-                        "an optimiser updates tensors of floats that are no results of recorded operations",
+                        "an optimiser updates leaf tensors of floats",
                         operands=[("parameter", what)],
                         location=user_location(),
-                        hint="Pass model.parameters().",
+                        hint="Pass model.parameters(), or tensors made with requires_grad=True, not results computed from "
+                        "them.",
                     )
                 )
             if id(p) in known:
-                raise ValueError(
-                    message("a parameter is given twice", operands=[("parameter", p.type)], location=user_location())
+                raise OptionError(
+                    message(
+                        "a parameter is given twice",
+                        operands=[("parameter", p.type)],
+                        location=user_location(),
+                        hint="Give each parameter to one group, once.",
+                    )
                 )
             known.add(id(p))
 
     def check(self, name: str, value: Any) -> tuple[float, ...]:
         """The numbers of a rate; ValueError if one is out of its limits."""
-        numbers = tuple(float(x) for x in (value if isinstance(value, (tuple, list)) else (value,)))
+        given = value if isinstance(value, (tuple, list)) else (value,)
         low, high = self.limits.get(name, (0.0, math.inf))
-        for number in numbers:
-            if not low <= number < high:
-                raise ValueError(
+        for x in given:
+            if not isinstance(x, (int, float, np.number)) or not low <= x < high:
+                limit = f"{low:g} <= {name} < {high:g}" if high < math.inf else f"{name} >= {low:g} and finite"
+                raise OptionError(
                     message(
-                        f"{name} must be at least {low:g} and below {high:g}, not {number:g}", location=user_location()
+                        f"{type(self).__name__}: {name} cannot be {x!r}",
+                        location=user_location(),
+                        hint=f"It is a number with {limit}.",
                     )
                 )
-        return numbers
+        return tuple(float(x) for x in given)
 
     def check_group(self, group: ParamGroup) -> None:
         """Refuse rates that do not go together."""
@@ -375,13 +419,23 @@ class Optimizer(Tracked):
         """
         if context.trace.get() is not None:
             raise StateError(
-                message("load_state_dict() is called while a function is being traced", location=user_location())
+                message(
+                    "load_state_dict() is called while a function is being traced",
+                    location=user_location(),
+                    hint="Load outside of the compiled function.",
+                )
             )
         groups, state = state_dict["param_groups"], state_dict["state"]
         faults = self._faults(groups, state)
         if faults:
             text = f"the state does not fit this {type(self).__name__}:\n" + "\n".join(f"  {f}" for f in faults)
-            raise StateError(message(text, location=user_location()))
+            raise StateError(
+                message(
+                    text,
+                    location=user_location(),
+                    hint="Make the optimiser with the parameters and groups that it was saved with.",
+                )
+            )
         for group, saved in zip(self.param_groups, groups, strict=True):
             for name in group:
                 if name != "params" and name in saved:

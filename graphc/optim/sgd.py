@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from graphc.errors import message
+from graphc.errors import OptionError, message
 from graphc.frontend.elementwise import where
 from graphc.frontend.promotion import convert
 from graphc.frontend.source import user_location
@@ -44,7 +44,13 @@ class SGD(Optimizer):
     def check_group(self, group: ParamGroup) -> None:
         """Nesterov's form is defined with momentum and without dampening."""
         if group.uses("nesterov") and (not group.uses("momentum") or group.uses("dampening")):
-            raise ValueError(message("nesterov needs momentum, and no dampening", location=user_location()))
+            raise OptionError(
+                message(
+                    "nesterov needs momentum, and no dampening",
+                    location=user_location(),
+                    hint="Give momentum=0.9, or leave nesterov out.",
+                )
+            )
 
     def allocate(self, group: ParamGroup) -> None:
         """A momentum buffer for each parameter."""

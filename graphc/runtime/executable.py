@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphc.artifact import ARENA, ENTRY, Artifact, Buffer
-from graphc.dtypes import from_name
+from graphc.dtypes import ALL, from_name
 from graphc.errors import (
     ArtifactError,
     BoundsError,
@@ -314,7 +314,12 @@ def _check_input(buffer: Buffer, array: Array, written: bool, bound: dict[str, i
             raise ShapeError(message(f"{buffer.name} does not fit: {known}", operands=_comparison(buffer, array)))
 
 
+def _dtype_name(array: Array) -> str:
+    """An array's dtype as artifacts spell it, or as NumPy does if they have none."""
+    return next((d.name for d in ALL if d.numpy == array.dtype), str(array.dtype))
+
+
 def _comparison(buffer: Buffer, array: Array) -> list[tuple[str, object]]:
     want = f"{buffer.dtype}[{', '.join(str(dim) for dim in buffer.shape)}]"
-    have = f"{array.dtype}[{', '.join(str(extent) for extent in array.shape)}]"
+    have = f"{_dtype_name(array)}[{', '.join(str(extent) for extent in array.shape)}]"
     return [("expected", want), ("given", have)]

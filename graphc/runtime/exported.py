@@ -16,6 +16,7 @@ import ast
 import hashlib
 import json
 import operator
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy.typing as npt
 
 from graphc.artifact import Artifact, load
 from graphc.dtypes import from_name
-from graphc.errors import ArtifactError, StructureError, message
+from graphc.errors import ArtifactError, GraphcError, StructureError, message
 from graphc.runtime.executable import Executable
 
 __all__ = ["ARTIFACT", "FORMAT", "MANIFEST", "WEIGHTS", "Baked", "Model", "digest", "read_manifest", "seal"]
@@ -106,6 +107,12 @@ class Model:
         return self._baked[name]
 
     def __call__(self, *values: Any) -> Any:
+        try:
+            return self._call(values)
+        except GraphcError as error:
+            raise _placed(error) from None
+
+    def _call(self, values: tuple[Any, ...]) -> Any:
         leaves: list[Any] = [None] * self._count
         for collect, value in zip(self._collect, values, strict=True):
             collect(value, leaves)
@@ -308,6 +315,17 @@ def _fields_collector(kind: str, fields: Sequence[str], children: Sequence[Colle
             raise StructureError(f"{where} must have the fields {', '.join(fields)}; it is {_described(value)}")
 
     return collect
+
+
+def _placed(error: GraphcError) -> GraphcError:
+    """An error with the user's place, which is the innermost one outside of the package, and the way on."""
+    package = str(Path(__file__).parents[1])
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame = frame.f_back
+    text, _, hint = str(error).partition("\n  hint: ")
+    hint = hint or "An exported model takes the arguments of its export; export again for other types."
+    return type(error)(f"{text}\n  at {frame.f_code.co_filename}:{frame.f_lineno}\n  hint: {hint}")
 
 
 def _listed(keys: Sequence[Any]) -> str:
