@@ -35,7 +35,8 @@ class Cold:
 def measure_cold(
     workload: str, frameworks: Sequence[str], processes: int, progress: Callable[[], object], clock: str = "wall"
 ) -> list[Cold]:
-    """Interleaved fresh processes, one thread each, timed by `clock` (a key of `worker.CLOCKS`). Calls `progress` once a process."""
+    """Interleaved fresh processes, one thread each, timed by `clock` (a key of `worker.CLOCKS`). Calls `progress` once a
+    process."""
     with tempfile.TemporaryDirectory() as folder:
         warm = {"GRAPHC_CACHE_DIR": str(Path(folder) / "warm")}
         found = []

@@ -6,7 +6,7 @@ import numpy as np
 def load(seed=0):
     """Train and test arrays: images float32 [n, 64] in 0..1, labels int64 [n]; a fifth is held out."""
     try:
-        from sklearn.datasets import load_digits  # noqa: PLC0415
+        from sklearn.datasets import load_digits
     except ImportError as error:
         raise SystemExit("this example needs scikit-learn: pip install 'graphc[examples]'") from error
     images, labels = load_digits(return_X_y=True)

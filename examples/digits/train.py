@@ -75,7 +75,7 @@ def torch_step(training, x, y):
     """Seconds of one eager PyTorch step from the same parameters, or None where PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
         return None
-    import torch  # noqa: PLC0415
+    import torch
 
     model = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.ReLU(), torch.nn.Linear(128, 10))
     with torch.no_grad():
@@ -145,7 +145,12 @@ def compare(static, dynamic, step, batch, seconds, dynamic_seconds, traced):
     calls = sum(k.calls for k in report.kernels)
     eager = torch_step(static, *batch)
     rows = [
-        ("time of a step", f"{dynamic_seconds * 1e6:.0f} us", f"{seconds * 1e6:.0f} us", eager and f"{eager * 1e6:.0f} us"),
+        (
+            "time of a step",
+            f"{dynamic_seconds * 1e6:.0f} us",
+            f"{seconds * 1e6:.0f} us",
+            eager and f"{eager * 1e6:.0f} us",
+        ),
         ("calls from Python", f"{count.calls} ops", "1", "-"),
         ("native kernels", "-", f"{calls}", "-"),
         ("temporaries", f"{count.temporaries} arrays", "1 arena", "-"),

@@ -54,7 +54,7 @@ class Binding:
         """Arrays for one call."""
         sources = [_source(slot) for slot in self._slots]
         sources += [_gradient_array(tensor) for _, tensor in self._gradients]
-        if self._sources is None or None in map(type, sources) or not all(map(is_, sources, self._sources)):
+        if self._sources is None or any(s is None for s in sources) or not all(map(is_, sources, self._sources)):
             return self._bind_anew(arguments, sources)
         copied = 0
         for i, array in enumerate(arguments):

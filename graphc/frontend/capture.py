@@ -121,7 +121,11 @@ def _call(trace: Trace, function: Callable[..., Any], args: tuple[Any, ...], kwa
     try:
         result = function(*args, **kwargs)
     except (TypeError, ValueError) as error:
-        if not isinstance(error, GraphcError) and trace.refused is not None and _line_of(error) == str(trace.refused[1]):
+        if (
+            not isinstance(error, GraphcError)
+            and trace.refused is not None
+            and _line_of(error) == str(trace.refused[1])
+        ):
             raise trace.refused[0] from None
         raise
     if _differ(before["state"], np.random.get_state(legacy=False)["state"]):

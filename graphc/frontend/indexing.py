@@ -231,7 +231,9 @@ def _advanced(x: Tensor, items: list[Any]) -> Tensor:
     rest = front.shape[len(axes) :]
     flat_size = int(np.prod(front.shape[: len(axes)], dtype=np.int64))
     flat_index = _flatten_indices([broadcast_to(i, shape) for _, i in advanced], front.shape[: len(axes)])
-    taken = op("take", reshape(front, (flat_size, *rest)), flat_index, axis=0, mode="clip" if len(axes) > 1 else "raise")
+    taken = op(
+        "take", reshape(front, (flat_size, *rest)), flat_index, axis=0, mode="clip" if len(axes) > 1 else "raise"
+    )
     if not adjacent:
         return taken
     count = len(shape)

@@ -223,7 +223,7 @@ def _without(name: str, what: str, x: Any, hint: str) -> UnsupportedError:
 
 
 def _no_out(out: Any) -> None:
-    if out is not None and out != (None,):
+    if any(o is not None for o in (out if isinstance(out, tuple) else (out,))):
         raise _without("NumPy function", "out=", None, "Assign the result: y[...] = f(x).")
 
 
@@ -357,7 +357,9 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
         return as_kind(special(*inputs), inputs)
     what = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if method == "__call__" and ufunc in UFUNC_FUNCTIONS:
-        raise _unknown(f"{what} with {', '.join(f'{k}=' for k in kwargs)}", inputs, _KEYWORD_HINTS.get(next(iter(kwargs))))
+        raise _unknown(
+            f"{what} with {', '.join(f'{k}=' for k in kwargs)}", inputs, _KEYWORD_HINTS.get(next(iter(kwargs)))
+        )
     raise _unknown(what, inputs, _METHOD_HINTS.get(method))
 
 

@@ -98,7 +98,9 @@ def _unhashable(leaf: Any, path: str) -> str:
         return message(
             f"the static argument {path} is a {type(value).__name__}; a static value must be hashable",
             location=where,
-            hint="Leave an array out of static_argnames: it is traced then." if array else "Pass a tuple or another immutable.",
+            hint="Leave an array out of static_argnames: it is traced then."
+            if array
+            else "Pass a tuple or another immutable.",
         )
     return message(
         f"argument {path} is a {type(leaf).__name__}, which is neither an array, a number, a container nor hashable",

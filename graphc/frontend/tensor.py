@@ -18,6 +18,7 @@ from graphc import dtypes
 from graphc.errors import (
     DTypeError,
     GradientError,
+    GraphcError,
     ShapeError,
     StateError,
     StructureError,
@@ -101,9 +102,7 @@ def checked_dtype(dtype: Any, data: Array | None = None) -> dtypes.DType:
     except TypeError as error:
         what = str(error) if isinstance(error, DTypeError) else f"{dtype!r} is not a dtype"
         operands = [] if data is None else [("data", f"{data.dtype}{list(data.shape)}")]
-        raise DTypeError(
-            message(what, operands=operands, location=user_location(), hint=dtype_hint(dtype))
-        ) from None
+        raise DTypeError(message(what, operands=operands, location=user_location(), hint=dtype_hint(dtype))) from None
 
 
 def dtype_hint(dtype: Any) -> str:
@@ -239,13 +238,27 @@ class Tensor:
             )
         return self._array
 
+    def _single(self, asked: str, error: type[GraphcError]) -> Array:
+        """The array of one element behind the tensor."""
+        array = self.concrete(asked)
+        if array.size != 1:
+            raise error(
+                message(
+                    f"{asked} needs a tensor of one element",
+                    operands=[("tensor", self.type)],
+                    location=user_location(),
+                    hint="Choose an element (x[0]), or reduce it: any(), all(), sum().",
+                )
+            )
+        return array
+
     def numpy(self) -> Array:
         """The values as a NumPy array that shares the tensor's memory."""
         return self.concrete("numpy()")
 
     def item(self) -> Any:
         """The only element as a Python number."""
-        return self.concrete("item()").item()
+        return self._single("item()", ShapeError).item()
 
     def tolist(self) -> Any:
         return self.concrete("tolist()").tolist()
@@ -257,16 +270,16 @@ class Tensor:
         return np.array(array, dtype=dtype, copy=copy or None)
 
     def __bool__(self) -> bool:
-        return bool(self.concrete("bool()"))
+        return bool(self._single("bool()", ShapeError))
 
     def __float__(self) -> float:
-        return float(self.concrete("float()"))
+        return float(self._single("float()", StructureError).item())
 
     def __int__(self) -> int:
-        return int(self.concrete("int()"))
+        return int(self._single("int()", StructureError).item())
 
     def __complex__(self) -> complex:
-        return complex(self.concrete("complex()"))
+        return complex(self._single("complex()", StructureError).item())
 
     def __index__(self) -> int:
         array = self.concrete("an index")

@@ -343,7 +343,9 @@ def _soft_cross_entropy(x: Tensor, y: Tensor, reduction: str, label_smoothing: f
                 hint="Convert labels with .astype(np.int64); probabilities of classes have the input's shape.",
             )
         )
-    _check_same("cross_entropy", x, y, "Probabilities of classes have the input's shape; labels are integers without C.")
+    _check_same(
+        "cross_entropy", x, y, "Probabilities of classes have the input's shape; labels are integers without C."
+    )
     axis = 0 if x.ndim == 1 else 1
     if label_smoothing:
         y = elementwise.add(elementwise.multiply(y, 1.0 - label_smoothing), label_smoothing / max(x.shape[axis], 1))

@@ -26,7 +26,9 @@ def _remainder(beta: Any, steps: Any) -> Any:
 def _pair(betas: Any) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise OptionError(
-            message(f"betas is a pair of rates, not {betas!r}", location=user_location(), hint="For example (0.9, 0.999).")
+            message(
+                f"betas is a pair of rates, not {betas!r}", location=user_location(), hint="For example (0.9, 0.999)."
+            )
         )
     return (betas[0], betas[1])
 

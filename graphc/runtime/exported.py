@@ -78,10 +78,11 @@ class Model:
         self._weights = _read_weights(folder, manifest)
         self._executable = Executable(artifact)
         self.name = folder.name
+        self._folder = str(folder)
         try:
             self._read(manifest, artifact)
         except (KeyError, TypeError, ValueError, IndexError) as fault:
-            raise ArtifactError(f"{folder / MANIFEST} is malformed: {type(fault).__name__}: {fault}") from None
+            raise _unusable(f"{folder / MANIFEST} is malformed: {type(fault).__name__}: {fault}") from None
 
     def _read(self, manifest: Mapping[str, Any], artifact: Artifact) -> None:
         inputs = artifact.with_role("input")
@@ -110,7 +111,7 @@ class Model:
         try:
             return self._call(values)
         except GraphcError as error:
-            raise _placed(error) from None
+            raise _placed(error, self._folder) from None
 
     def _call(self, values: tuple[Any, ...]) -> Any:
         leaves: list[Any] = [None] * self._count
@@ -191,6 +192,10 @@ def seal(manifest: Mapping[str, Any]) -> str:
     return json.dumps({**manifest, "digest": digest(body.encode())}, indent=1, sort_keys=True) + "\n"
 
 
+def _unusable(what: str) -> ArtifactError:
+    return ArtifactError(message(what, hint="Copy the whole folder again, or export the model anew."))
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an exported package.
 
@@ -203,15 +208,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
-        raise ArtifactError(f"cannot read {path}: {fault}") from None
+        raise _unusable(f"cannot read {path}: {fault}") from None
     except ValueError as fault:
-        raise ArtifactError(f"{path} is damaged: {fault}") from None
+        raise _unusable(f"{path} is damaged: {fault}") from None
     if not isinstance(manifest, dict) or "format" not in manifest:
-        raise ArtifactError(f"{path} is not the manifest of an exported model")
+        raise _unusable(f"{path} is not the manifest of an exported model")
     if manifest["format"] != FORMAT:
-        raise ArtifactError(f"{path} has the format {manifest['format']!r}; this loader reads {FORMAT!r}")
+        raise _unusable(f"{path} has the format {manifest['format']!r}; this loader reads {FORMAT!r}")
     if manifest.pop("digest", None) != digest(json.dumps(manifest, sort_keys=True).encode()):
-        raise ArtifactError(f"{path} is damaged: its digest does not fit its content")
+        raise _unusable(f"{path} is damaged: its digest does not fit its content")
     return manifest
 
 
@@ -223,9 +228,9 @@ def _read_weights(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Array]
     try:
         damaged = digest(path.read_bytes()) != expected
     except OSError as fault:
-        raise ArtifactError(f"cannot read the weights {path}: {fault}") from None
+        raise _unusable(f"cannot read the weights {path}: {fault}") from None
     if damaged:
-        raise ArtifactError(f"{path} is damaged: its digest does not fit its content")
+        raise _unusable(f"{path} is damaged: its digest does not fit its content")
     with np.load(path, allow_pickle=False) as held:
         weights = {name: np.ascontiguousarray(held[name]).reshape(held[name].shape) for name in held.files}
     for array in weights.values():
@@ -317,11 +322,10 @@ def _fields_collector(kind: str, fields: Sequence[str], children: Sequence[Colle
     return collect
 
 
-def _placed(error: GraphcError) -> GraphcError:
+def _placed(error: GraphcError, folder: str) -> GraphcError:
     """An error with the user's place, which is the innermost one outside of the package, and the way on."""
-    package = str(Path(__file__).parents[1])
     frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((folder, __file__)):
         frame = frame.f_back
     text, _, hint = str(error).partition("\n  hint: ")
     hint = hint or "An exported model takes the arguments of its export; export again for other types."

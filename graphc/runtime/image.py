@@ -98,7 +98,7 @@ class MappedImage:
         make = ctypes.CFUNCTYPE if release_gil else ctypes.PYFUNCTYPE
         function: Any = make(result, *arguments)(self.address + self._image.offset(name))
         function.image = self
-        return function  # type: ignore[no-any-return]
+        return function
 
 
 def _make_executable(address: int, size: int) -> None:

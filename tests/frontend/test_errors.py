@@ -20,7 +20,7 @@ import builtins
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -92,18 +92,21 @@ def read(path: Path) -> list[Case]:
     return cases
 
 
-def outcomes_of(case: Case, folder: Path) -> tuple[tuple[str, str, str], ...]:
+Patch = Callable[[object, str, Any], None]
+
+
+def outcomes_of(case: Case, folder: Path, patch: Patch) -> tuple[tuple[str, str, str], ...]:
     """What comes of a program: one outcome, or one for each mode where they differ."""
     if not re.search(r"\bmode\b", case.program):
-        return (("", *outcome(case, folder, None)),)
-    dynamic = outcome(case, folder, lambda f, **_: f)
-    compiled = outcome(case, folder, gx.compile)
+        return (("", *outcome(case, folder, patch, None)),)
+    dynamic = outcome(case, folder, patch, lambda f, **_: f)
+    compiled = outcome(case, folder, patch, gx.compile)
     if dynamic == compiled:
         return (("", *dynamic),)
     return (("dynamic", *dynamic), ("compiled", *compiled))
 
 
-def outcome(case: Case, folder: Path, mode: Any) -> tuple[str, str]:
+def outcome(case: Case, folder: Path, patch: Patch, mode: Any) -> tuple[str, str]:
     """The class of the error and its message, with folders taken out."""
     user = ModuleType("user")
     user.__dict__.update(
@@ -114,6 +117,7 @@ def outcome(case: Case, folder: Path, mode: Any) -> tuple[str, str]:
         data=data,
         mode=mode,
         folder=folder,
+        patch=patch,
         v=np.array([1.0, 2.0, 3.0], np.float32),
         m=np.ones((3, 4), np.float32),
         n=np.array([1, 2, 3]),
@@ -166,8 +170,8 @@ def test_every_group_is_run():
 
 
 @pytest.mark.parametrize(("group", "case"), _cases())
-def test_message(group: str, case: Case, folder: Path, bless: bool) -> None:
-    found = replace(case, outcomes=outcomes_of(case, folder))
+def test_message(group: str, case: Case, folder: Path, bless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = replace(case, outcomes=outcomes_of(case, folder, monkeypatch.setattr))
     if bless:
         path = GOLDEN / f"{group}.txt"
         cases = [found if c.name == case.name else c for c in read(path)]

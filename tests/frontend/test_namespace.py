@@ -22,7 +22,15 @@ def test_versions_and_constants():
 def test_inspection():
     info = gx.__array_namespace_info__()
     assert set(info.dtypes().values()) == {d.numpy for d in dtypes.ALL}
-    for kind in ("bool", "signed integer", "unsigned integer", "integral", "real floating", "numeric", ("bool", "integral")):
+    for kind in (
+        "bool",
+        "signed integer",
+        "unsigned integer",
+        "integral",
+        "real floating",
+        "numeric",
+        ("bool", "integral"),
+    ):
         expected = {n: d for n, d in info.dtypes().items() if np.isdtype(d, kind)}
         assert info.dtypes(kind=kind) == expected
         assert all(gx.isdtype(d, kind) == np.isdtype(d, kind) for d in info.dtypes().values())
@@ -30,7 +38,9 @@ def test_inspection():
         gx.isdtype(gx.float32, "floaty")
     assert info.default_dtypes()["real floating"] == gx.float32
     assert info.devices() == [info.default_device()] == ["cpu"]
-    assert gx.finfo(gx.float32).eps == np.finfo(np.float32).eps and gx.iinfo(gx.ones(1, dtype=gx.int32)).max == 2**31 - 1
+    assert (
+        gx.finfo(gx.float32).eps == np.finfo(np.float32).eps and gx.iinfo(gx.ones(1, dtype=gx.int32)).max == 2**31 - 1
+    )
 
 
 def test_casts_and_result_types_are_numpys():
