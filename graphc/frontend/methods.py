@@ -192,7 +192,7 @@ def _by_axis(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def reduce(
         x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False, **names: Any
     ) -> Tensor:
-        _no_out(out)
+        _no_out(function.__name__, out)
         axis = names.pop("dim", axis)
         keepdims = names.pop("keepdim", keepdims)
         if names.pop("where", True) is not True:
@@ -222,9 +222,9 @@ def _without(name: str, what: str, x: Any, hint: str) -> UnsupportedError:
     )
 
 
-def _no_out(out: Any) -> None:
+def _no_out(name: str, out: Any) -> None:
     if any(o is not None for o in (out if isinstance(out, tuple) else (out,))):
-        raise _without("NumPy function", "out=", None, "Assign the result: y[...] = f(x).")
+        raise _without(name, "out=", None, "Assign the result: y[...] = f(x).")
 
 
 def _plain_order(name: str, order: str, x: Any) -> None:
@@ -401,7 +401,7 @@ def _unknown(what: str, operands: tuple[Any, ...], hint: str | None = None) -> U
     """The error for a NumPy function that is not there, with functions of similar names if there is no better hint."""
     bare = what.partition(" ")[0].rpartition(".")[2]
     known = {f.__name__ for f in (*ARRAY_FUNCTIONS, *UFUNC_FUNCTIONS)}
-    near = get_close_matches(bare, known, n=3) if hint is None else []
+    near = get_close_matches(bare, known, n=3, cutoff=0.7) if hint is None else []
     if near:
         hint = f"Supported functions with similar names: {', '.join(near)}."
     return UnsupportedError(
@@ -426,13 +426,11 @@ def _numpy_ravel(a: Any, order: str = "C") -> Tensor:
     return shaping.ravel(a)
 
 
-def _numpy_concatenate(arrays: Any, axis: int | None = 0, out: Any = None, **kwargs: Any) -> Tensor:
-    _no_out(out)
+def _numpy_concatenate(arrays: Any, axis: int | None = 0, **kwargs: Any) -> Tensor:
     return shaping.concat(arrays, axis=axis, **kwargs)
 
 
-def _numpy_stack(arrays: Any, axis: int = 0, out: Any = None, **kwargs: Any) -> Tensor:
-    _no_out(out)
+def _numpy_stack(arrays: Any, axis: int = 0, **kwargs: Any) -> Tensor:
     return shaping.stack(arrays, axis=axis, **kwargs)
 
 
@@ -445,8 +443,7 @@ def _numpy_like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return like
 
 
-def _numpy_clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, **names: Any) -> Tensor:
-    _no_out(out)
+def _numpy_clip(a: Any, a_min: Any = None, a_max: Any = None, **names: Any) -> Tensor:
     return elementwise.clip(a, names.pop("min", a_min), names.pop("max", a_max))
 
 
@@ -548,10 +545,20 @@ def _array_function(self: Tensor, func: Any, types: Any, args: tuple[Any, ...], 
     function = ARRAY_FUNCTIONS.get(func)
     if function is None:
         raise _unknown(f"{func.__module__}.{func.__name__}", args)
+    name = f"numpy.{func.__name__}"
     if "out" in kwargs:
-        _no_out(kwargs["out"])
-        kwargs = {name: x for name, x in kwargs.items() if name != "out"}
-    return as_kind(_called(f"numpy.{func.__name__}", function, args, kwargs), args)
+        _no_out(name, kwargs["out"])
+        kwargs = {key: x for key, x in kwargs.items() if key != "out"}
+    try:
+        return as_kind(_called(name, function, args, kwargs), args)
+    except StructureError:
+        known = inspect.signature(function).parameters
+        unknown = [f"{key}=" for key in kwargs if key not in known]
+        if not unknown or any(p.kind is p.VAR_KEYWORD for p in known.values()):
+            raise
+        raise _unknown(
+            f"{name} with {', '.join(unknown)}", args, f"Leave it out; known are {_parameters(function)}."
+        ) from None
 
 
 # -- installation ------------------------------------------------------------------------------------------------------------

@@ -43,7 +43,11 @@ _WAYS_ON = (
         "Values are not known while tracing, and sizes, slices and range() need them. Index a tensor by a traced "
         "integer (x[i], np.take), mask with np.where, or make the argument a static Python int.",
     ),
-    ("np.asarray", "Values are not known while tracing. Use np.stack or np.concatenate to put arrays together."),
+    (
+        "np.asarray",
+        "Values are not known while tracing. Use np.stack or np.concatenate to put arrays together; functions that graphc does "
+        "not know (of np.random, of other libraries) cannot take traced arrays.",
+    ),
     (
         "format",
         "Values are not known while tracing: return the value and format it outside. Without a format specification, "
@@ -52,8 +56,8 @@ _WAYS_ON = (
     ("pickle", "Values are not known while tracing. Use x.copy() for a copy."),
 )
 _WAY_ON = (
-    "Values are not known while tracing. Go on with NumPy functions of the array (np.sin, not math.sin), or return it and "
-    "convert it outside of the compiled function."
+    "Values are not known while tracing. Go on with NumPy functions of the array (np.sin, not math.sin; np.stack, not "
+    "assignment to elements of a NumPy array), or return it and convert it outside of the compiled function."
 )
 
 

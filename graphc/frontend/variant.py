@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,23 @@ class Variant:
                         hint="Pass a copy.",
                     )
                 )
+        if len(self.captured.mutated) > 1:
+            self._check_apart(leaves)
+
+    def _check_apart(self, leaves: Sequence[Any]) -> None:
+        """Two arguments that are both written may not share memory: which one wins would depend on the order."""
+        written = [(index, _held(leaves[self.captured.leaves[index]])) for _, index in self.captured.mutated]
+        for (i, x), (j, y) in itertools.combinations(written, 2):
+            if x is not None and y is not None and np.may_share_memory(x, y) and np.shares_memory(x, y):
+                names, types = self.captured.graph.names, self.captured.graph.inputs
+                raise StateError(
+                    message(
+                        "the function writes to two arguments in place, and they share memory",
+                        operands=[(names[i], types[i]), (names[j], types[j])],
+                        location=user_location(),
+                        hint="Pass a copy of one.",
+                    )
+                )
 
     def _write_back(self, leaves: Sequence[Any], inputs: list[Array]) -> None:
         """Arguments and state that were bound as copies get their new values; version counters move."""
@@ -197,6 +215,12 @@ def _add_grad(leaf: Any, results: list[Array], grad: GradWrite) -> None:
         leaf._grad = Tensor(results[grad.index])
     else:
         np.add(leaf._grad._array, results[grad.index], out=leaf._grad._array)
+
+
+def _held(leaf: Any) -> Array | None:
+    """The array of a leaf as the caller holds it, if it has one."""
+    array = leaf._array if isinstance(leaf, Tensor) else leaf
+    return array if isinstance(array, np.ndarray) else None
 
 
 class _CompiledCall(Op):

@@ -74,7 +74,7 @@ class Model:
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         manifest = read_manifest(folder)
-        artifact = load(folder / ARTIFACT)
+        artifact = _read_artifact(folder / ARTIFACT)
         self._weights = _read_weights(folder, manifest)
         self._executable = Executable(artifact)
         self.name = folder.name
@@ -218,6 +218,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest.pop("digest", None) != digest(json.dumps(manifest, sort_keys=True).encode()):
         raise _unusable(f"{path} is damaged: its digest does not fit its content")
     return manifest
+
+
+def _read_artifact(path: Path) -> Artifact:
+    try:
+        return load(path)
+    except ArtifactError as fault:
+        raise _unusable(str(fault)) from None
 
 
 def _read_weights(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Array]:

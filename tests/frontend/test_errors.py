@@ -128,12 +128,13 @@ def outcome(case: Case, folder: Path, patch: Patch, mode: Any) -> tuple[str, str
         try:
             exec(code, user.__dict__)
         except Exception as error:
-            return type(error).__name__, _clean(str(error) + _place(error), folder)
+            return type(error).__name__, _clean(_place(error) or str(error), folder)
     return WORKS, _clean("\n".join(f"{w.category.__name__}: {w.message}" for w in caught), folder)
 
 
 def _place(error: BaseException) -> str:
-    """Where Python itself raised an error in the user's code; nothing for errors raised in libraries."""
+    """Where Python itself raised an error in the user's code (its words change with its version); "" for errors raised in
+    libraries."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
@@ -141,11 +142,12 @@ def _place(error: BaseException) -> str:
     file = traceback.tb_frame.f_code.co_filename
     if isinstance(error, GraphcError) or not file.endswith("user.py"):
         return ""
-    return f"\n  (raised at {file}:{traceback.tb_lineno})"
+    return f"  (raised at {file}:{traceback.tb_lineno})"
 
 
 def _clean(text: str, folder: Path) -> str:
-    return text.replace(str(folder), "FOLDER").replace("FOLDER/user.py", "user.py")
+    text = text.replace(str(folder), "FOLDER").replace("FOLDER/user.py", "user.py")
+    return re.sub(r"[0-9a-f]{48}", "KEY", text)
 
 
 def _cases() -> list[Any]:
