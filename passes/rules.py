@@ -89,19 +89,6 @@ def _to(name: str) -> Callable[..., Value]:
     return lambda **bound: make(name, tuple(bound[key] for key in sorted(bound))).result
 
 
-def _is_broadcast_scalar(node: Node) -> bool:
-    """NumPy's power takes the square only where one exponent serves all elements."""
-    exponent = node.operands[1]
-    return exponent.node.op.name == "broadcast" and not exponent.node.operands[0].shape
-
-
-def _power_of_two(node: Node) -> Value | None:
-    base, exponent = node.operands
-    if not _is_broadcast_scalar(node) or not base.dtype.is_float or literal(exponent) != 2:
-        return None
-    return B.square(base)
-
-
 def _times_negated(x: Value, c: Any) -> Value:
     with np.errstate(all="ignore"):
         return B.multiply(x, like(x, np.negative(c)))
@@ -139,7 +126,6 @@ ARITHMETIC = (
     rule("(-x) / c --> x / (-c)", (-x) / c, _over_negated),
     Rule("x * x --> square(x)", True, ("multiply",), _product_with_itself),
     rule("x / c --> x * (1/c), c = 2**k", x / c, _divide_by_multiplying, where=_has_exact_reciprocal),
-    Rule("power(x, 2) --> square(x)", True, ("power",), _power_of_two),
     rule("x * 0 --> 0, integers", x * 0, zero, where=is_integer),
     rule("x - x --> 0, integers", x - x, zero, where=is_integer),
     rule("x // 1 --> x, integers", P.floor_divide(x, 1), lambda x: x, where=is_integer),

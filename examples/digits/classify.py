@@ -17,4 +17,6 @@ answers = predict(test["images"])
 foreign = sorted({"graphc", "llvmlite", "networkx"} & {name.partition(".")[0] for name in sys.modules})
 if foreign:
     raise SystemExit(f"the exported classifier loaded {', '.join(foreign)}")
-print(f"  {len(answers)} images classified without graphc and llvmlite; accuracy {np.mean(answers == test['labels'])}")
+right = int(np.sum(answers == test["labels"]))
+share = right / len(answers)
+print(f"  {len(answers)} images classified without graphc and llvmlite: {right} right, accuracy {100 * share:.1f} %")

@@ -1,7 +1,8 @@
 """Train a 64-128-10 classifier of handwritten digits: the whole training step is one static graph and one native call.
 
-Run with `make demo` or `python examples/digits/train.py [--seed N] [--epochs N]`. Then the same code runs dynamically (and
-in PyTorch, where it is installed), the two are compared, and the classifier is exported and used by a script of its own.
+Run with `make demo` or `python examples/digits/train.py [--seed N] [--epochs N] [--quick]`. Then the same code runs
+dynamically (and in PyTorch, where it is installed), the two are compared, and the classifier is exported and used by a
+script of its own.
 """
 
 from __future__ import annotations
@@ -110,7 +111,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--quick", action="store_true", help="one epoch, whatever accuracy that gives")
     options = parser.parse_args()
+    if options.quick:
+        options.epochs = 1
     images, labels, test_images, test_labels = load()
     print(f"{len(images)} training and {len(test_images)} test images of 8x8 pixels, 10 classes\n")
 
@@ -133,7 +137,7 @@ def main():
 
     compare(static, dynamic, step, (images[:64], labels[:64]), seconds, dynamic_seconds, traced)
     export(predict, test_images, test_labels, share)
-    if share < 0.97 or difference > 1e-5:
+    if (share < 0.97 and not options.quick) or difference > 1e-5:
         raise SystemExit("the demo did not reach its goals: accuracy 97 %, losses equal to 1e-5")
 
 
@@ -173,9 +177,9 @@ def export(predict, images, labels, share):
             [sys.executable, HERE / "classify.py", folder], check=True, capture_output=True, text=True
         )
     print(done.stdout)
-    found = float(done.stdout.split()[-1])
-    if found != share:
-        raise SystemExit(f"the exported classifier reached {found}, the compiled one {share}")
+    expected = f" {round(share * len(labels))} right"
+    if expected not in done.stdout:
+        raise SystemExit(f"the exported classifier does not agree with the compiled one, which had{expected}")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,12 @@ class TensorDataset(Dataset):
     ------
     ShapeError
         If the lengths differ, or an array has rank 0.
+
+    >>> import numpy as np
+    >>> from graphc.data import TensorDataset
+    >>> dataset = TensorDataset(np.arange(6).reshape(3, 2), np.array([0, 1, 0]))
+    >>> len(dataset), dataset[1]
+    (3, (array([2, 3]), np.int64(1)))
     """
 
     def __init__(self, *arrays: Any) -> None:
@@ -126,6 +132,11 @@ def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[
     ------
     ValueError
         If the lengths do not sum up.
+
+    >>> import numpy as np
+    >>> from graphc.data import TensorDataset, random_split
+    >>> [len(part) for part in random_split(TensorDataset(np.arange(10)), [0.8, 0.2])]
+    [8, 2]
     """
     total = len(dataset)
     counts = _counts(total, lengths)

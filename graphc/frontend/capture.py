@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GradientError, GraphcError, TraceError, message
+from graphc.errors import GraphcError, TraceError, message
 from graphc.frontend import autograd, context, pytree
 from graphc.frontend.signature import Guard, TracedLeaf, scalar_guards
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked
-from graphc.frontend.tape import Leaf
+from graphc.frontend.tape import Leaf, topological
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import StateSlot, Trace, Traced
 from graphc.ir.graph import Graph, Literal, Value, input_value, make
@@ -297,20 +297,22 @@ def _differentiable(trace: Trace, results: list[Traced]) -> _Plan | None:
     for slot in trace.states.values():
         if isinstance(slot.reference, Leaf):
             leaves.append((slot.index, slot.reference))
-    if not chosen or not leaves:
+    if not chosen or not leaves or _is_freed([results[i] for i in chosen]):
         return None
     count = len(trace.types)
     seeds = [Traced(trace, trace._input(results[i].type, f"cotangent{i}")) for i in chosen]
-    try:
-        found = autograd.gradients([results[i] for i in chosen], [leaf for _, leaf in leaves], seeds)
-    except GradientError:
-        # The function ran backward() itself and freed the tape: its results are constants for an outer tape.
-        return None
+    found = autograd.gradients([results[i] for i in chosen], [leaf for _, leaf in leaves], seeds)
     pairs = [(index, trace.value_of(g)) for (index, _), g in zip(leaves, found, strict=True) if g is not None]
     if not pairs:
         return None
     cotangents = [input_value(count + k, s.type) for k, s in enumerate(seeds)]
     return _Plan(tuple(chosen), tuple(i for i, _ in pairs), cotangents, [g for _, g in pairs])
+
+
+def _is_freed(results: list[Traced]) -> bool:
+    """Whether the function ran backward() itself and freed the tape: its results are constants for an outer tape."""
+    roots = [reference[0] for r in results if isinstance(reference := r.reference, tuple)]
+    return any(node.saved is None for node in topological(roots))
 
 
 def _split(trace: Trace, plan: _Plan, out: _Outputs, written: set[int]) -> Backward:

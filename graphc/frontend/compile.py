@@ -122,7 +122,17 @@ class CompiledFunction:
 
     def inspect(self, *args: Any, **kwargs: Any) -> Report:
         """What the compiler makes of a call with these arguments: `.stages`, `.graph`, `.kernels`, `.llvm`, `.asm`,
-        `.memory`. Nothing is run and no state changes."""
+        `.memory`. Nothing is run and no state changes.
+
+        >>> import numpy as np, graphc as gx
+        >>> report = gx.compile(lambda x: np.exp(x) / np.exp(x).sum()).inspect(np.ones(4))
+        >>> [stage.name for stage in report.stages][-1], len(report.kernels)
+        ('fusion', 1)
+        >>> print(report.graph)
+        graph "<lambda>"(%x: f64[4]) -> (f64[4]) {
+          ...
+        }
+        """
         flat = self._flatten(args, kwargs)
         with self._lock:
             captured = self._trace(flat)
@@ -154,6 +164,18 @@ class CompiledFunction:
         ExportError
             If the function writes state or arguments, if an argument or result cannot be written down, or if the place
             is taken.
+
+        Examples
+        --------
+        >>> import numpy as np, graphc as gx
+        >>> @gx.compile
+        ... def doubled(x):
+        ...     return x * 2
+        >>> doubled.export("doubled_package", np.ones(3)).name
+        'doubled_package'
+        >>> import doubled_package  # needs NumPy only
+        >>> doubled_package.doubled(np.arange(3.0))
+        array([0., 2., 4.])
         """
         flat = self._flatten(args, kwargs)
         with self._lock:

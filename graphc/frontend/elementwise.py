@@ -395,6 +395,12 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
     """x1 where the condition holds, else x2; as `numpy.where` with three arguments.
 
     The gradient of the side that is not taken is exactly zero, even where its derivative is infinite.
+
+    >>> import graphc as gx
+    >>> x = gx.tensor([4.0, -1.0], requires_grad=True)
+    >>> gx.where(x > 0, gx.sqrt(x), 0.0).sum().backward()
+    >>> x.grad
+    Tensor([0.25, 0.  ], dtype=float32)
     """
     dtype = result_dtype(x1, x2)
     sides = [as_tensor(x) if isinstance(x, Tensor) else as_tensor(np.asarray(x, dtype=dtype)) for x in (x1, x2)]

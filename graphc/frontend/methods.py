@@ -143,6 +143,7 @@ def _refuse_deletion(self: Tensor, index: Any) -> None:
 
 
 def _round(x: Any, decimals: int = 0) -> Tensor:
+    """Rounded to so many decimals, halves to even."""
     if decimals == 0:
         return apply_ufunc("round", x)
     scale = 10.0 ** abs(decimals)
@@ -257,6 +258,11 @@ def _copy(x: Any) -> Tensor:
     return creation.tensor(tensor)
 
 
+def _flatten(x: Any) -> Tensor:
+    """All elements in C order as one axis, in memory of their own."""
+    return _copy(shaping.ravel(x))
+
+
 _REDUCTIONS = {
     name: _by_axis(getattr(reducing, name))
     for name in ("sum", "prod", "max", "min", "mean", "var", "std", "all", "any")
@@ -282,7 +288,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "transpose": _shape_arguments(shaping.permute_dims),
     "permute": _shape_arguments(shaping.permute_dims),
     "ravel": shaping.ravel,
-    "flatten": lambda x: _copy(shaping.ravel(x)),
+    "flatten": _flatten,
     "squeeze": shaping.squeeze,
     "unsqueeze": shaping.expand_dims,
     "swapaxes": shaping.swapaxes,
@@ -300,6 +306,11 @@ METHODS: dict[str, Callable[..., Any]] = {
 def _fill(self: Tensor, value: Any) -> Tensor:
     """Set all elements to a value, in place."""
     return self.assign(indexing.assign_cast(self, value))
+
+
+def _zero(self: Tensor) -> Tensor:
+    """Set all elements to 0, in place."""
+    return _fill(self, 0)
 
 
 def _refuse_attribute(self: Tensor, name: str) -> Any:
@@ -577,7 +588,7 @@ def install() -> None:
         "backward": autograd.backward,
         "fill_": _fill,
         "copy_": _fill,
-        "zero_": lambda self: _fill(self, 0),
+        "zero_": _zero,
         "__array_ufunc__": _array_ufunc,
         "__array_function__": _array_function,
         "__getattr__": _refuse_attribute,

@@ -91,7 +91,8 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     Memory that its owner gave out as read-only is copied unless `copy=False`, which is then an error.
     """
     _check_device(device)
-    array = np.from_dlpack(x)
+    # NumPy before 2.1 does not export read-only arrays.
+    array = x if isinstance(x, np.ndarray) else np.from_dlpack(x)
     try:
         dtypes.from_numpy(array.dtype)
     except DTypeError as error:

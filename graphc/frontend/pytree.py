@@ -8,7 +8,7 @@ of their sorted keys where keys can be sorted, so that order does not matter for
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,39 +63,39 @@ def flatten(x: Any, path: str = "") -> tuple[list[Any], list[str], Structure]:
     """Leaves, their paths in the user's notation (`[0]['w'].bias`) and the structure."""
     leaves: list[Any] = []
     paths: list[str] = []
-
-    def visit(item: Any, where: str) -> Structure:
-        parts = _parts(item)
-        if parts is None:
-            leaves.append(item)
-            paths.append(where)
-            return _LEAF
-        kind, data, children = parts
-        return Structure(kind, data, tuple(visit(child, where + step) for step, child in children))
-
-    structure = visit(x, path)
+    structure = _visit(x, path, leaves, paths)
     return leaves, paths, structure
+
+
+def _visit(item: Any, where: str, leaves: list[Any], paths: list[str]) -> Structure:
+    # Not a closure: a function that refers to itself would keep the leaves alive until the garbage collector runs.
+    parts = _parts(item)
+    if parts is None:
+        leaves.append(item)
+        paths.append(where)
+        return _LEAF
+    kind, data, children = parts
+    return Structure(kind, data, tuple(_visit(child, where + step, leaves, paths) for step, child in children))
 
 
 def unflatten(structure: Structure, leaves: Sequence[Any]) -> Any:
     """The containers with the given leaves."""
-    supply = iter(leaves)
-
-    def build(s: Structure) -> Any:
-        if s.kind == "leaf":
-            return next(supply)
-        children = [build(c) for c in s.children]
-        if s.kind in (list, tuple):
-            return s.kind(children)
-        if issubclass(s.kind, tuple):
-            return s.kind(*children) if hasattr(s.kind, "_fields") else s.kind(children)
-        if issubclass(s.kind, dict):
-            return s.kind(zip(s.data, children, strict=True))
-        return s.kind(**dict(zip(s.data, children, strict=True)))
-
     if len(leaves) != structure.count:
         raise StructureError(f"{len(leaves)} leaves given for a structure of {structure.count}")
-    return build(structure)
+    return _build(structure, iter(leaves))
+
+
+def _build(s: Structure, supply: Iterator[Any]) -> Any:
+    if s.kind == "leaf":
+        return next(supply)
+    children = [_build(c, supply) for c in s.children]
+    if s.kind in (list, tuple):
+        return s.kind(children)
+    if issubclass(s.kind, tuple):
+        return s.kind(*children) if hasattr(s.kind, "_fields") else s.kind(children)
+    if issubclass(s.kind, dict):
+        return s.kind(zip(s.data, children, strict=True))
+    return s.kind(**dict(zip(s.data, children, strict=True)))
 
 
 def map_leaves(function: Callable[[Any], Any], x: Any) -> Any:

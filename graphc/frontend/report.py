@@ -230,6 +230,15 @@ class Report:
         What is probably not meant, such as a float64 among float32.
     codegen_milliseconds
         Time of code generation.
+
+    Examples
+    --------
+    >>> import numpy as np, graphc as gx
+    >>> report = gx.compile(lambda x: np.tanh(x) * 2).inspect(np.ones(3))
+    >>> print(report.graph)
+    graph "<lambda>"(%x: f64[3]) -> (f64[3]) {
+    ...
+    }
     """
 
     stages: Stages

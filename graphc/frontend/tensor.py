@@ -184,14 +184,17 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
         return self._array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The elements' dtype, NumPy's."""
         return self._array.dtype
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
@@ -204,10 +207,12 @@ class Tensor:
 
     @property
     def itemsize(self) -> int:
+        """Bytes of one element."""
         return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all elements."""
         return self.size * self.itemsize
 
     @property
@@ -238,7 +243,7 @@ class Tensor:
             )
         return self._array
 
-    def _single(self, asked: str, error: type[GraphcError]) -> Array:
+    def _single(self, asked: str, error: Callable[[str], GraphcError]) -> Array:
         """The array of one element behind the tensor."""
         array = self.concrete(asked)
         if array.size != 1:
@@ -261,6 +266,7 @@ class Tensor:
         return self._single("item()", ShapeError).item()
 
     def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
         return self.concrete("tolist()").tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

@@ -340,3 +340,7 @@ def _element_text(element: Any) -> str:
     if element.dtype.type(float(text)).tobytes() == element.tobytes():
         return text
     return f"bits(0x{int.from_bytes(element.tobytes(), 'little'):0{2 * element.itemsize}x})"
+
+
+# `print(graph)` shows the text form; the class cannot import its printer.
+Graph.__str__ = to_text  # type: ignore[method-assign, assignment]

@@ -303,6 +303,14 @@ def cross_entropy(
     ------
     BoundsError
         An IndexError, for a label out of range; from compiled code too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from graphc import nn
+    >>> logits = np.log([[0.5, 0.5], [0.25, 0.75]])
+    >>> nn.functional.cross_entropy(logits, np.array([0, 1]), reduction="none")
+    Tensor([0.69314718, 0.28768207], dtype=float64)
     """
     _check_reduction("cross_entropy", reduction)
     check_probability("cross_entropy: label_smoothing", label_smoothing)

@@ -45,6 +45,11 @@ class Linear(Module):
         Of the parameters; the default dtype if not given.
     generator
         For the initial values, uniform in +-1/sqrt(in_features); the default generator if not given.
+
+    >>> import numpy as np
+    >>> from graphc import nn
+    >>> nn.Linear(3, 2)(np.ones((5, 3), np.float32)).shape
+    (5, 2)
     """
 
     bias: Parameter | None

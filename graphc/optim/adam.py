@@ -42,6 +42,17 @@ class Adam(Optimizer):
 
     computed as p -= rate * m / (sqrt(v) + eps * c) with c = sqrt(1 - beta2**t) and rate = lr * c / (1 - beta1**t), which
     are float64 scalars, one each for a step. With weight decay g is g + weight_decay * p.
+
+    >>> import graphc as gx
+    >>> from graphc import optim
+    >>> w = gx.tensor([3.0], requires_grad=True)
+    >>> optimizer = optim.Adam([w], lr=0.5)
+    >>> for _ in range(3):
+    ...     optimizer.zero_grad()
+    ...     (w * w).sum().backward()
+    ...     optimizer.step()
+    >>> round(w.item(), 2)
+    1.52
     """
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {"betas": (0.0, 1.0)}

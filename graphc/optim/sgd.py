@@ -25,6 +25,15 @@ class SGD(Optimizer):
 
     With weight decay g is g + weight_decay * p. With momentum b = momentum * b + (1 - dampening) * g (b = g at a
     parameter's first update), and d is b, or with `nesterov` g + momentum * b.
+
+    >>> import graphc as gx
+    >>> from graphc import optim
+    >>> w = gx.tensor([3.0], requires_grad=True)
+    >>> optimizer = optim.SGD([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.item()
+    1.5
     """
 
     optional: ClassVar[frozenset[str]] = frozenset({"weight_decay", "momentum", "dampening"})

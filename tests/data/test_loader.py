@@ -151,7 +151,7 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="the dataset is empty"):
         DataLoader(TensorDataset(np.zeros((0, 2))))
     for size in (0, -1, 2.0, True, "4"):
-        with pytest.raises(ValueError, match="batch_size is a positive integer"):
+        with pytest.raises(ValueError, match="batch_size is a number of samples"):
             DataLoader(dataset, size)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="drop_last leaves nothing of 10 samples in batches of 11"):
         DataLoader(dataset, 11, drop_last=True)

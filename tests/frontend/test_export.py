@@ -179,9 +179,9 @@ def test_containers_in_and_out(place: Path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda a: [a[0], a[1], f32(5)], ["ShapeError", "b has the wrong shape", "f32[4]", "float32[5]"]),
+        (lambda a: [a[0], a[1], f32(5)], ["ShapeError", "b has the wrong shape", "f32[4]", "f32[5]"]),
         (lambda a: [a[0][0], *a[1:]], ["ShapeError", "x has the wrong rank", "f32[2, 3]"]),
-        (lambda a: [a[0], a[1].astype(float), a[2]], ["DTypeError", "w has the wrong dtype", "float64[3, 4]"]),
+        (lambda a: [a[0], a[1].astype(float), a[2]], ["DTypeError", "w has the wrong dtype", "f64[3, 4]"]),
         (lambda a: [[1.0], *a[1:]], ["StructureError", "x must be an array", "a list of 1"]),
         (lambda a: [*a, f32(1)], ["StructureError", "scale must be a number", "float32[1]"]),
         (lambda a: [*a, True], ["StructureError", "scale must be a number", "True"]),

@@ -180,7 +180,6 @@ INSTANCES: dict[str, Callable[[DType], Iterator[Instance]]] = {
         lambda x: rows(B.concatenate(splat(x, 1, 1, x.shape[2]), x, x, axis=1), 3, 2, 1),
         lambda x: B.slice(B.concatenate(x, x, axis=0), start=(1, 0, 0), size=(1, 2, 1), step=(1, 1, 5)),
     ),
-    "power(x, 2) --> square(x)": unary(lambda x: B.power(x, lifted(x, 2))),
     "round(round'(x)) --> round'(x)": unary(*(f for o in ("floor", "ceil", "trunc", "rint") for f in rounded(o))),
     "convert(x, its dtype) --> x": unary(lambda x: B.convert(x, dtype=x.dtype)),
     "convert(convert(x, wider), x's dtype) --> x": unary(*(there_and_back(d) for d in dtypes.ALL)),

@@ -55,10 +55,10 @@ def test_failures_become_errors(artifact: Artifact) -> None:
     inputs = arrays(13)
     with pytest.raises(BoundsError) as caught:
         executable.run(inputs)
-    assert str(caught.value) == "index -7 is out of bounds\n  at model.py:12"
+    assert str(caught.value).startswith("index -7 is out of bounds\n  at model.py:12\n  hint: ")
     assert inputs[1] == 0.5
     assert executable.run(arrays(2))[0].shape == (3,)  # the executable goes on working
-    with pytest.raises(BoundsError, match=r"out of bounds$"):
+    with pytest.raises(BoundsError, match=r"out of bounds\n  hint"):
         Executable(artifact).run(arrays(13))
     with pytest.raises(GraphcError, match="unknown failure"):
         Executable(dataclasses.replace(artifact, failures=())).run(arrays(13))
@@ -73,7 +73,7 @@ def test_check_names_the_input_and_both_types(artifact: Artifact) -> None:
     faults: list[tuple[list[object], type[Exception], str]] = [
         ([x], StructureError, "1 arrays given for 2 inputs"),
         ([[1.0], state], StructureError, "x must be a NumPy array and is a list"),
-        ([x.astype(np.float64), state], DTypeError, r"expected: f32\[s0\]\n  given: float64\[4\]"),
+        ([x.astype(np.float64), state], DTypeError, r"expected: f32\[s0\]\n  given: f64\[4\]"),
         ([x.astype(">f4"), state], DTypeError, "x has the wrong dtype"),
         ([x.reshape(2, 2), state], ShapeError, "x has the wrong rank"),
         ([x, np.zeros(1, np.float32)], ShapeError, "state has the wrong rank"),
