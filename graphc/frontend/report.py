@@ -141,7 +141,8 @@ class Memory(Table[Row]):
     arena_bytes
         Size of the block.
     without_reuse
-        What the same temporaries would take, each in memory of its own.
+        What the same temporaries (counted from the graph of kernels) and the kernels' scratch would take, each in memory
+        of its own.
     op_by_op
         What every op's result would take if the traced graph were run one op at a time (views are free).
     """
@@ -293,7 +294,7 @@ class Report:
         return Memory(
             self.compiled.memory,
             self.compiled.artifact.arena_bytes,
-            _temporary_bytes(self.optimised),
+            _temporary_bytes(self.optimised) + _scratch_bytes(self.compiled.memory),
             _temporary_bytes(self.graph),
         )
 
@@ -378,6 +379,14 @@ def _constants(captured: Captured) -> Constants:
 
 #: Ops whose results NumPy and codegen give without copying.
 _VIEWS = frozenset({"input", "constant", "broadcast", "reshape", "transpose", "slice", "barrier"})
+
+
+def _scratch_bytes(rows: Sequence[Row]) -> Dim:
+    total: Dim = 0
+    for row in rows:
+        if row.value == "scratch":
+            total = total + row.bytes
+    return total
 
 
 def _temporary_bytes(graph: Graph) -> Dim:
