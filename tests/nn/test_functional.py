@@ -86,7 +86,7 @@ def test_linear_layer() -> None:
         (F.log_softmax, lambda x: special.log_softmax(x, axis=-1)),
         (F.softplus, lambda x: np.logaddexp(x, 0)),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_activations(layer: Any, reference: Any) -> None:
     x = RNG.standard_normal((3, 4)) * 3
