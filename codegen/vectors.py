@@ -17,13 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.codegen.text import Function
-from graphc.dtypes import DType, bool_, float32, float64, int64, uint64
+from graphc.dtypes import ALL, DType, bool_, float32, float64, int64, uint64
 from graphc.ops import softfloat
 
 __all__ = ["Vec", "Vectors"]
 
-_ELEMENT = {"bool": "i1", "i32": "i32", "i64": "i64", "u32": "i32", "u64": "i64", "f32": "float", "f64": "double"}
-_SUFFIX = {"bool": "i8", "i32": "i32", "i64": "i64", "u32": "i32", "u64": "i64", "f32": "f32", "f64": "f64"}
+#: The LLVM type of one element in a register, and its spelling in the names of intrinsics.
+_ELEMENT = {d.name: f"i{d.bits}" for d in ALL} | {"f32": "float", "f64": "double"}
+_SUFFIX = {d.name: f"i{8 * d.itemsize}" for d in ALL} | {"f32": "f32", "f64": "f64"}
 #: Features (in LLVM's names) with which `llvm.fma` is an instruction.
 _FMA_FEATURES = frozenset({"fma", "avx512f", "neon", "fp-armv8"})
 
@@ -193,7 +194,7 @@ class Vectors:
 
     def _addresses(self, base: str, index: Vec, element: str) -> str:
         """Pointers, one a lane. LLVM reads indices as signed, so an unsigned one is widened first."""
-        if index.dtype.bits == 32:
+        if index.dtype.bits < 64:
             index = self.convert(index, int64)
         return self.function.emit(f"getelementptr {element}, ptr {base}, {self._typed(index)}")
 

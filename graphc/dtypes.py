@@ -21,8 +21,12 @@ __all__ = [
     "float64",
     "from_name",
     "from_numpy",
+    "int8",
+    "int16",
     "int32",
     "int64",
+    "uint8",
+    "uint16",
     "uint32",
     "uint64",
 ]
@@ -67,15 +71,19 @@ class DType:
 
 
 bool_ = DType("bool", "b", 1, np.dtype(np.bool_))
+int8 = DType("i8", "i", 8, np.dtype(np.int8))
+int16 = DType("i16", "i", 16, np.dtype(np.int16))
 int32 = DType("i32", "i", 32, np.dtype(np.int32))
 int64 = DType("i64", "i", 64, np.dtype(np.int64))
+uint8 = DType("u8", "u", 8, np.dtype(np.uint8))
+uint16 = DType("u16", "u", 16, np.dtype(np.uint16))
 uint32 = DType("u32", "u", 32, np.dtype(np.uint32))
 uint64 = DType("u64", "u", 64, np.dtype(np.uint64))
 float32 = DType("f32", "f", 32, np.dtype(np.float32))
 float64 = DType("f64", "f", 64, np.dtype(np.float64))
 
 #: All dtypes, in the order in which tables list them.
-ALL = (bool_, int32, int64, uint32, uint64, float32, float64)
+ALL = (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_NUMPY = {d.numpy: d for d in ALL}

@@ -168,7 +168,8 @@ class Op:
     """What all ops have: `name`, `doc` (formula; behaviour at +-0, infinity, NaN, empty input), and declared facts.
 
     `attributes` are the names of the attributes, all required. `fallible` nodes may be dropped when unused but not hoisted
-    out of a branch or loop; `effect` nodes are ordered by tokens and never dropped.
+    out of a branch or loop; `effect` nodes are ordered by tokens and never dropped. `narrow` says that native code takes
+    16-bit floats as they are stored, for it only copies or converts them; other ops compute in float32 and round.
     """
 
     kind: ClassVar[str] = "op"
@@ -178,6 +179,7 @@ class Op:
     attributes: tuple[str, ...] = ()
     fallible: bool = False
     effect: bool = False
+    narrow: bool = False
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         """Result types; raises the project's ShapeError or DTypeError. This is also the verifier's rule."""
@@ -307,6 +309,7 @@ class Movement(Op):
     sources: Callable[..., Sequence[Source]] | None
     vjp: Callable[..., Sequence[Any]]
     view: bool = False
+    narrow: bool = True
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         self.check_attributes(attrs)

@@ -14,12 +14,12 @@ from vectorlab import BASELINE, Compiled, Machine, host, same_bits
 
 from graphc.codegen.text import Function
 from graphc.codegen.vectors import Vectors
-from graphc.dtypes import ALL, DType, bool_, float32, float64, int32, int64, uint32, uint64
+from graphc.dtypes import ALL, DType, bool_, float32, float64, int32, int64, uint32
 from graphc.ir.scalar import Scalar
 from graphc.ops.numpy_scalar import NumpyScalar
 
 FLOATS = (float32, float64)
-INTEGERS = (int32, int64, uint32, uint64)
+INTEGERS = tuple(d for d in ALL if d.is_integer)
 HOST = host()
 AVX2 = Machine("x86-64-v3", "", frozenset({"avx2", "fma"}))
 MACHINES = [("baseline", BASELINE)]
@@ -38,7 +38,7 @@ def special(dtype: DType) -> np.ndarray:
         values = [0, 1, 2, 3, 7, 100, 65535, 65536, info.max, info.max - 1, info.min, info.min + 1, info.max // 3]
         if dtype.is_signed:
             values += [-1, -2, -3, -7, -100]
-        return np.array(values, dtype.numpy)
+        return np.array([v for v in values if info.min <= v <= info.max], dtype.numpy)
     info = np.finfo(dtype.numpy)
     tiny, least, most = float(info.tiny), float(info.smallest_subnormal), float(info.max)
     one = 1.0
@@ -107,7 +107,7 @@ def protocol_table() -> Table:
     for d in INTEGERS:
         add("idiv", method("idiv"), d, d)
         add("irem", method("irem"), d, d)
-        for name, amount in itertools.product(("shl", "lshr", "ashr"), (0, 1, 13, d.bits - 1)):
+        for name, amount in itertools.product(("shl", "lshr", "ashr"), (0, 1, 13 % d.bits, d.bits - 1)):
             add(f"{name}:{amount}", shift(name, amount), d)
     for d in (bool_, *INTEGERS):
         for name in ("and_", "or_", "xor"):
