@@ -151,6 +151,7 @@ from graphc.frontend.tensor import set_default_dtype as set_default_dtype
 from graphc.frontend.transforms import grad as grad
 from graphc.frontend.transforms import value_and_grad as value_and_grad
 
+float16 = _dtypes.float16.numpy
 float32 = _dtypes.float32.numpy
 float64 = _dtypes.float64.numpy
 int8 = _dtypes.int8.numpy

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphc import dtypes
 from graphc.dtypes import DType
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Node, Value, constant, make
@@ -195,16 +194,13 @@ LOGIC = (
 
 # -- conversion ----------------------------------------------------------------------------------------------------
 
-#: Bits of a float's significand: integers of so many bits are exact.
-_SIGNIFICAND = {dtypes.float32: 24, dtypes.float64: 53}
-
 
 def _contained(x: DType, inner: DType) -> bool:
     """Whether converting values of `x` to `inner` and back changes nothing. (Integers wrap: signs do not matter.)"""
     if x.is_float:
         return inner.is_float and inner.bits > x.bits
     if inner.is_float:
-        return x.bits <= _SIGNIFICAND[inner]
+        return x.bits <= inner.digits
     return x.is_bool or (inner.is_integer and inner.bits >= x.bits)
 
 

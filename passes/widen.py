@@ -49,7 +49,7 @@ def wider(op: Op, dtype: DType) -> DType:
     """The dtype in which native code computes `op` on elements of `dtype`."""
     if not isinstance(op, _COMPUTING) or op.narrow:
         return dtype
-    if dtype.is_float and dtype.bits == 16:
+    if dtype.is_short_float:
         return float32
     return int32 if isinstance(op, Contraction) and dtype.is_integer and dtype.bits < 32 else dtype
 

@@ -16,7 +16,21 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.dtypes import DType, bool_, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+from graphc.dtypes import (
+    DType,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from graphc.errors import DTypeError
 from graphc.ir.graph import Graph, Literal, input_value
 from graphc.ir.op import Elementwise, GraphBuilder, Op, Reduction
@@ -102,7 +116,8 @@ def special_values(dtype: DType) -> Array:
         return np.array([False, True])
     if dtype.is_float:
         info = np.finfo(dtype.numpy)
-        sizes = [*_FLOATS, info.smallest_subnormal, info.tiny, info.eps, info.max]
+        sizes = [x for x in _FLOATS if x <= float(info.max) or np.isinf(x)]
+        sizes += [info.smallest_subnormal, info.tiny, info.eps, info.max]
         return np.array([*sizes, *(-x for x in sizes), np.nan], dtype.numpy)
     limits = np.iinfo(dtype.numpy)
     inside = [x for x in _INTEGERS if x <= limits.max]
@@ -167,7 +182,7 @@ def _smooth_elementwise(op: Elementwise, rng: Rng) -> Iterator[Sample]:
 
 # -- movement ---------------------------------------------------------------------------------------------------------
 
-MOVED = (float32, float64, int32, int64, uint32, uint64, bool_, int8, uint16)
+MOVED = (float32, float64, int32, int64, uint32, uint64, bool_, int8, uint16, float16)
 
 
 def _filled(dtype: DType, shape: tuple[int, ...], start: int = 0) -> Array:
@@ -296,7 +311,7 @@ DOTS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
 
 
 def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
-    for dtype, (x, y, attrs) in itertools.product((float32, float64, int32, int64, int8, uint16), DOTS):
+    for dtype, (x, y, attrs) in itertools.product((float32, float64, int32, int64, int8, uint16, float16), DOTS):
         yield Sample((draw(rng, dtype, x), draw(rng, dtype, y)), attrs)
 
 
@@ -308,7 +323,7 @@ TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
 )
 
 _INDEXED = ((float32, int64), (float64, int64), (int32, int32), (int64, uint32), (bool_, int64), (float64, uint64))
-_INDEXED += ((int16, int8), (uint8, uint16))
+_INDEXED += ((int16, int8), (uint8, uint16), (float16, int64))
 
 
 def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DType) -> Array:

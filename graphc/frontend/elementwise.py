@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import DTypeError, OptionError, message
-from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, literal, op, promote, result_dtype, unify
+from graphc.frontend.promotion import (
+    as_tensor,
+    broadcast_to,
+    convert,
+    describe,
+    literal,
+    op,
+    promote,
+    result_dtype,
+    unify,
+)
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype
 

@@ -211,6 +211,19 @@ class Op:
         return found
 
 
+def lengthened(op: Op, operands: Sequence[Array]) -> Sequence[Array]:
+    """Operands as `op` computes with them: 16-bit floats as float32, unless it only copies or converts."""
+    if op.narrow or all(x.dtype.itemsize != 2 for x in operands):
+        return operands
+    return [x.astype(np.float32) if dtypes.from_numpy(x.dtype).is_short_float else x for x in operands]
+
+
+def _shortened(y: Any, dtype: np.dtype[Any]) -> Array:
+    """A result in its dtype: this is where 16-bit floats are rounded."""
+    with np.errstate(all="ignore"):
+        return np.asarray(y, dtype=dtype)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Elementwise(Op):
     """y[i] = f(x0[i], x1[i], ...), all operands of one shape.
@@ -247,9 +260,9 @@ class Elementwise(Op):
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
-            y = self.numpy(*operands, **attrs)
+            y = self.numpy(*lengthened(self, operands), **attrs)
         dtype = self.types(*(dtypes.from_numpy(x.dtype) for x in operands), **attrs).numpy
-        return (np.asarray(y, dtype=dtype),)
+        return (_shortened(y, dtype),)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -373,7 +386,7 @@ class Reduction(Op):
         (x,) = operands
         dtype = self.types(dtypes.from_numpy(x.dtype)).numpy
         with np.errstate(all="ignore"):
-            return (np.asarray(self.numpy(x, attrs["axes"]), dtype=dtype),)
+            return (_shortened(self.numpy(*lengthened(self, (x,)), attrs["axes"]), dtype),)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -407,7 +420,7 @@ class Contraction(Op):
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
-            return (np.asarray(self.numpy(*operands, **attrs), dtype=operands[0].dtype),)
+            return (_shortened(self.numpy(*lengthened(self, operands), **attrs), operands[0].dtype),)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -452,9 +465,13 @@ class Special(_Stated):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Indexing(_Stated):
-    """Elements chosen by run-time indices."""
+    """Elements chosen by run-time indices. The result has the first operand's dtype."""
 
     kind: ClassVar[str] = "indexing"
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        results = super().evaluate(lengthened(self, operands), attrs)
+        return tuple(_shortened(y, operands[0].dtype) for y in results)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphc.dtypes import DType, bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+from graphc.dtypes import DType, bool_, float32, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 from graphc.errors import DTypeError
 from graphc.ir.graph import Attribute
 from graphc.ir.op import Builder, Elementwise
@@ -57,6 +57,8 @@ def _scalar(s: Scalar, x: S, dtype: DType) -> S:
     source = s.dtype(x)
     if dtype is source:
         return x
+    if source.is_short_float and not dtype.is_float:
+        source, x = float32, s.convert(x, float32)
     if dtype is bool_:
         return s.ne(x, s.const(source, 0))
     if not source.is_float or dtype.is_float:

@@ -18,10 +18,11 @@ from graphc.dtypes import ALL, DType, bool_, float32, float64, int32, int64, uin
 from graphc.ir.scalar import Scalar
 from graphc.ops.numpy_scalar import NumpyScalar
 
+#: Floats that instructions compute with; 16-bit ones are converted, selected and stored only.
 FLOATS = (float32, float64)
 INTEGERS = tuple(d for d in ALL if d.is_integer)
 HOST = host()
-AVX2 = Machine("x86-64-v3", "", frozenset({"avx2", "fma"}))
+AVX2 = Machine("x86-64-v3", "", frozenset({"avx2", "fma", "f16c"}))
 MACHINES = [("baseline", BASELINE)]
 if "fma" in HOST.features:
     MACHINES.append(("avx2", AVX2))
@@ -43,6 +44,7 @@ def special(dtype: DType) -> np.ndarray:
     tiny, least, most = float(info.tiny), float(info.smallest_subnormal), float(info.max)
     one = 1.0
     values = [0.0, least, 3 * least, tiny - least, tiny, 0.3, 0.5, 0.7, one, 1 + float(info.eps), 1.5, 2.5, 3.5]
+    values += [1 - 2.0**-12, 1 + 2.0**-11 + 2.0**-30, 2.0**-25, 2.0**-25 + 2.0**-45, 65519.99, 65520.0, 2049.0]
     values += [8388608.5, 1e9, 2.0**31, 2.0**52 + 0.5, 1e19, most / 2, most, np.inf, np.nan]
     with np.errstate(over="ignore"):
         return np.array(values + [-v for v in values], dtype.numpy)
@@ -157,7 +159,8 @@ def inside_definition(name: str, columns: list[np.ndarray]) -> list[np.ndarray]:
     elif operation.startswith("convert:") and first.dtype.kind == "f" and "f" not in operation.split(":")[1]:
         target = next(d for d in ALL if d.name == operation.split(":")[1])
         low, high = float(np.iinfo(target.numpy).min), 2.0 ** (target.bits - target.is_signed)
-        keep = (np.trunc(first) >= low) & (first < high)
+        wide = np.trunc(first.astype(np.float64))
+        keep = (wide >= low) & (wide < high)
     else:
         return columns
     return [c[keep] for c in columns]
