@@ -469,7 +469,7 @@ class _Place:
                 continue
             term = name if factor == 1 else f.emit(f"mul i64 {name}, {factor}")
             total = term if total == "0" else f.emit(f"add i64 {total}, {term}")
-        element = {1: "i8", 4: "i32", 8: "i64"}[dtype.itemsize]
+        element = f"i{8 * dtype.itemsize}"
         return pointer if total == "0" else f.emit(f"getelementptr {element}, ptr {pointer}, i64 {total}"), column
 
     def load(self, pointer: str, dtype: DType, offset: Affine) -> Vec:

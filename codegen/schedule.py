@@ -300,7 +300,8 @@ def _lanes(group: Group, vector_bytes: int, forced: int | None) -> int:
     nodes = [n for n in group.nodes() if not isinstance(n, (Const, Index))]
     floats = [n.dtype.itemsize for n in nodes if n.dtype.is_float]
     integers = [n.dtype.itemsize for n in nodes if n.dtype.is_integer]
-    width = forced or max(vector_bytes // max(floats or integers or [4]), 1)
+    # No more lanes for narrow elements: squares that lie transposed take a register a lane, and indices are wide.
+    width = forced or max(vector_bytes // max([*(floats or integers), 4]), 1)
     return min([width, *(tree_lanes(n.dtype)[1] for n in nodes if isinstance(n, Reduce) and n.ordered)])
 
 

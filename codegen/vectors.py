@@ -17,15 +17,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.codegen.text import Function
-from graphc.dtypes import DType, bool_, float32, float64, int64, uint64
+from graphc.dtypes import ALL, DType, bool_, float16, float32, float64, int64, uint64
 from graphc.ops import softfloat
 
 __all__ = ["Vec", "Vectors"]
 
-_ELEMENT = {"bool": "i1", "i32": "i32", "i64": "i64", "u32": "i32", "u64": "i64", "f32": "float", "f64": "double"}
-_SUFFIX = {"bool": "i8", "i32": "i32", "i64": "i64", "u32": "i32", "u64": "i64", "f32": "f32", "f64": "f64"}
+#: The LLVM type of one element in a register, and its spelling in the names of intrinsics.
+#: Bools and 16-bit floats are integers there: no instruction but a conversion looks at the value of the latter.
+_ELEMENT = {d.name: f"i{d.bits}" for d in ALL} | {"f32": "float", "f64": "double"}
+_SUFFIX = {d.name: f"i{8 * d.itemsize}" for d in ALL} | {"f32": "f32", "f64": "f64"}
 #: Features (in LLVM's names) with which `llvm.fma` is an instruction.
 _FMA_FEATURES = frozenset({"fma", "avx512f", "neon", "fp-armv8"})
+
+
+#: Features with which float32 is converted to float16 and back by an instruction.
+_HALF_FEATURES = frozenset({"f16c", "avx512f", "neon", "fp-armv8"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class Vectors:
         self.contract = contract
         self.features = features
         self._flag = "contract " if contract else ""
+        self._has_half = not _HALF_FEATURES.isdisjoint(features)
         self._has_fma = not _FMA_FEATURES.isdisjoint(features)
 
     def strict(self) -> Vectors:
@@ -193,7 +200,7 @@ class Vectors:
 
     def _addresses(self, base: str, index: Vec, element: str) -> str:
         """Pointers, one a lane. LLVM reads indices as signed, so an unsigned one is widened first."""
-        if index.dtype.bits == 32:
+        if index.dtype.bits < 64:
             index = self.convert(index, int64)
         return self.function.emit(f"getelementptr {element}, ptr {base}, {self._typed(index)}")
 
@@ -428,10 +435,31 @@ class Vectors:
     def convert(self, x: Vec, dtype: DType) -> Vec:
         if x.dtype is dtype:
             return x
+        if x.dtype.is_short_float:
+            return self.convert(self._lengthen(x), dtype)
+        if dtype.is_short_float:
+            return self._shorten(x, dtype)
         instruction = _conversion(x.dtype, dtype)
         if instruction is None:
             return Vec(x.text, dtype)
         return Vec(self.function.emit(f"{instruction} {self._typed(x)} to {self.type(dtype)}"), dtype)
+
+    def _lengthen(self, x: Vec) -> Vec:
+        """A 16-bit float as float32."""
+        if x.dtype is float16 and self._has_half:
+            half = self.function.emit(f"bitcast {self._typed(x)} to {self._vector('half')}")
+            return Vec(self.function.emit(f"fpext {self._vector('half')} {half} to {self.type(float32)}"), float32)
+        vec: Vec = softfloat.lengthen(self.strict(), x)
+        return vec
+
+    def _shorten(self, x: Vec, dtype: DType) -> Vec:
+        """A number as a 16-bit float, float64 without rounding twice. LLVM alone would call a library for float64."""
+        x = softfloat.round_to_odd(self.strict(), x) if x.dtype is float64 else self.convert(x, float32)
+        if dtype is float16 and self._has_half:
+            half = self.function.emit(f"fptrunc {self._typed(x)} to {self._vector('half')}")
+            return Vec(self.function.emit(f"bitcast {self._vector('half')} {half} to {self.type(dtype)}"), dtype)
+        vec: Vec = softfloat.shorten(self.strict(), x, dtype)
+        return vec
 
     def bitcast(self, x: Vec, dtype: DType) -> Vec:
         assert x.dtype.bits == dtype.bits, (x, dtype)
@@ -477,14 +505,14 @@ def _scalar_literal(dtype: DType, value: float | int | bool) -> str:
         return str(_signed(int(value) % 2**dtype.bits, dtype.bits))
     with np.errstate(over="ignore"):
         rounded = np.asarray(value, dtype=dtype.numpy)
-    return _pattern_literal(dtype, int(rounded.view(np.uint32 if dtype is float32 else np.uint64)))
+    return _pattern_literal(dtype, int(rounded.view(f"u{dtype.itemsize}")))
 
 
 def _pattern_literal(dtype: DType, pattern: int) -> str:
-    """LLVM writes both float types as the 16 hexadecimal digits of a double."""
+    """LLVM writes float and double as the 16 hexadecimal digits of a double."""
     if dtype is bool_:
         return "true" if pattern else "false"
-    if dtype.is_integer:
+    if dtype.is_integer or dtype.is_short_float:
         return str(_signed(pattern, dtype.bits))
     if dtype is float64:
         return f"0x{pattern:016X}"

@@ -151,10 +151,15 @@ from graphc.frontend.tensor import set_default_dtype as set_default_dtype
 from graphc.frontend.transforms import grad as grad
 from graphc.frontend.transforms import value_and_grad as value_and_grad
 
+float16 = _dtypes.float16.numpy
 float32 = _dtypes.float32.numpy
 float64 = _dtypes.float64.numpy
+int8 = _dtypes.int8.numpy
+int16 = _dtypes.int16.numpy
 int32 = _dtypes.int32.numpy
 int64 = _dtypes.int64.numpy
+uint8 = _dtypes.uint8.numpy
+uint16 = _dtypes.uint16.numpy
 uint32 = _dtypes.uint32.numpy
 uint64 = _dtypes.uint64.numpy
 bool = _dtypes.bool_.numpy

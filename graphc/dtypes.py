@@ -17,12 +17,17 @@ __all__ = [
     "ALL",
     "DType",
     "bool_",
+    "float16",
     "float32",
     "float64",
     "from_name",
     "from_numpy",
+    "int8",
+    "int16",
     "int32",
     "int64",
+    "uint8",
+    "uint16",
     "uint32",
     "uint64",
 ]
@@ -47,6 +52,16 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_short_float(self) -> bool:
+        """A float of 16 bits: stored, copied and converted, but computed with in float32."""
+        return self.kind == "f" and self.bits == 16
+
+    @property
+    def digits(self) -> int:
+        """Bits of a float's significand, the implied one included: integers of so many bits are exact."""
+        return _DIGITS[self.name]
+
+    @property
     def is_integer(self) -> bool:
         """Signed or unsigned integer; bool is not an integer."""
         return self.kind in "iu"
@@ -66,16 +81,23 @@ class DType:
         return from_name, (self.name,)
 
 
+_DIGITS = {"f16": 11, "f32": 24, "f64": 53}
+
 bool_ = DType("bool", "b", 1, np.dtype(np.bool_))
+int8 = DType("i8", "i", 8, np.dtype(np.int8))
+int16 = DType("i16", "i", 16, np.dtype(np.int16))
 int32 = DType("i32", "i", 32, np.dtype(np.int32))
 int64 = DType("i64", "i", 64, np.dtype(np.int64))
+uint8 = DType("u8", "u", 8, np.dtype(np.uint8))
+uint16 = DType("u16", "u", 16, np.dtype(np.uint16))
 uint32 = DType("u32", "u", 32, np.dtype(np.uint32))
 uint64 = DType("u64", "u", 64, np.dtype(np.uint64))
+float16 = DType("f16", "f", 16, np.dtype(np.float16))
 float32 = DType("f32", "f", 32, np.dtype(np.float32))
 float64 = DType("f64", "f", 64, np.dtype(np.float64))
 
 #: All dtypes, in the order in which tables list them.
-ALL = (bool_, int32, int64, uint32, uint64, float32, float64)
+ALL = (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_NUMPY = {d.numpy: d for d in ALL}

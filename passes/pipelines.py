@@ -15,6 +15,7 @@ from graphc.passes.fold import ConstantFold
 from graphc.passes.fusion import Fusion
 from graphc.passes.inline import InlineComposites
 from graphc.passes.simplify import Simplify
+from graphc.passes.widen import Widen
 
 __all__ = ["COMPILE", "OPTIMISE", "PASSES", "parse_passes"]
 
@@ -28,7 +29,7 @@ OPTIMISE: tuple[Pass, ...] = (
 )
 
 #: From a traced (and, if asked for, differentiated) graph to kernels.
-COMPILE: tuple[Pass, ...] = (*OPTIMISE, Fusion())
+COMPILE: tuple[Pass, ...] = (*OPTIMISE, Widen(), Fusion())
 
 #: All passes that can be named on the command line.
 PASSES: dict[str, Callable[..., Pass]] = {
@@ -37,6 +38,7 @@ PASSES: dict[str, Callable[..., Pass]] = {
     ConstantFold.name: ConstantFold,
     DeadCode.name: DeadCode,
     Differentiate.name: Differentiate,
+    Widen.name: Widen,
     Fusion.name: Fusion,
 }
 

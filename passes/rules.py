@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphc import dtypes
 from graphc.dtypes import DType
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Node, Value, constant, make
@@ -195,19 +194,18 @@ LOGIC = (
 
 # -- conversion ----------------------------------------------------------------------------------------------------
 
-#: What each dtype's values are contained in, besides itself: converting there and back changes nothing.
-_CONTAINED: dict[DType, tuple[DType, ...]] = {
-    dtypes.bool_: (dtypes.int32, dtypes.int64, dtypes.uint32, dtypes.uint64, dtypes.float32, dtypes.float64),
-    dtypes.int32: (dtypes.int64, dtypes.float64, dtypes.uint32, dtypes.uint64),
-    dtypes.uint32: (dtypes.int64, dtypes.uint64, dtypes.float64, dtypes.int32),
-    dtypes.int64: (dtypes.uint64,),
-    dtypes.uint64: (dtypes.int64,),
-    dtypes.float32: (dtypes.float64,),
-}
+
+def _contained(x: DType, inner: DType) -> bool:
+    """Whether converting values of `x` to `inner` and back changes nothing. (Integers wrap: signs do not matter.)"""
+    if x.is_float:
+        return inner.is_float and inner.bits > x.bits
+    if inner.is_float:
+        return x.bits <= inner.digits
+    return x.is_bool or (inner.is_integer and inner.bits >= x.bits)
 
 
 def _there_and_back(x: Value, outer: DType, inner: DType) -> bool:
-    return x.dtype is outer and inner in _CONTAINED.get(x.dtype, ())
+    return x.dtype is outer and inner is not outer and _contained(outer, inner)
 
 
 CONVERSION = (

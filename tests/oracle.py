@@ -12,7 +12,7 @@ import numpy as np
 from samples import Sample
 
 from graphc import dtypes
-from graphc.dtypes import float32, float64
+from graphc.dtypes import float64
 from graphc.ir.op import Composite, Contraction, Elementwise, Fused, Op, Reduction
 from graphc.ops import mathlib, mathtrig
 
@@ -60,12 +60,13 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
 
 def _within_bound(op: Elementwise, sample: Sample, found: Array, expected: Array) -> tuple[Array, Array]:
     dtype = dtypes.from_numpy(expected.dtype)
-    bound = mathlib.BOUNDS[{"power": "pow"}.get(op.name, op.name), dtype.name]
+    # 16-bit floats are computed in float32 and rounded once.
+    bound = 0.5 if dtype.is_short_float else mathlib.BOUNDS[{"power": "pow"}.get(op.name, op.name), dtype.name]
     exact = expected
-    if dtype is float32:
+    if dtype is not float64:
         exact = op.evaluate([x.astype(np.float64) for x in sample.operands], sample.attrs)[0]
         with np.errstate(all="ignore"):
-            expected = exact.astype(np.float32)
+            expected = exact.astype(dtype.numpy)
         bound += 0.01
     else:
         bound += _REFERENCE_ULP.get(op.name, 3.0)
@@ -82,14 +83,19 @@ def _within_bound(op: Elementwise, sample: Sample, found: Array, expected: Array
     return expected, same_elements(found, expected, False) | close | overflow
 
 
-def _near(op: Op, sample: Sample, found: Array, expected: Array) -> Array:
-    """Within n * eps of the sum of magnitudes."""
+def _near(op: Op, sample: Sample, found: Array, expected: Array, more: Any = 0) -> Array:
+    """Within n * eps of the sum of magnitudes, and `more`."""
+    if dtypes.from_numpy(found.dtype).is_short_float:
+        wide = Sample(tuple(x.astype(np.float32) for x in sample.operands), sample.attrs)
+        with np.errstate(all="ignore"):
+            one_step = np.spacing(np.abs(expected)).astype(np.float32)
+        return _near(op, wide, found.astype(np.float32), expected.astype(np.float32), one_step)
     operands = [np.abs(x) for x in sample.operands]
     (scale,) = op.evaluate(operands, sample.attrs)
     count = sample.operands[0].size if isinstance(op, Reduction) else max(x.size for x in sample.operands)
     assert isinstance(op, (Reduction, Contraction))
     with np.errstate(all="ignore"):
-        return np.asarray(np.abs(found - expected) <= count * np.finfo(found.dtype).eps * scale)
+        return np.asarray(np.abs(found - expected) <= count * np.finfo(found.dtype).eps * scale + more)
 
 
 def _describe(sample: Sample, found: Array, expected: Array, wrong: Array) -> str:

@@ -16,7 +16,21 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.dtypes import DType, bool_, float32, float64, int32, int64, uint32, uint64
+from graphc.dtypes import (
+    DType,
+    bool_,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
 from graphc.errors import DTypeError
 from graphc.ir.graph import Graph, Literal, input_value
 from graphc.ir.op import Elementwise, GraphBuilder, Op, Reduction
@@ -102,10 +116,12 @@ def special_values(dtype: DType) -> Array:
         return np.array([False, True])
     if dtype.is_float:
         info = np.finfo(dtype.numpy)
-        sizes = [*_FLOATS, info.smallest_subnormal, info.tiny, info.eps, info.max]
+        sizes = [x for x in _FLOATS if x <= float(info.max) or np.isinf(x)]
+        sizes += [info.smallest_subnormal, info.tiny, info.eps, info.max]
         return np.array([*sizes, *(-x for x in sizes), np.nan], dtype.numpy)
     limits = np.iinfo(dtype.numpy)
-    signed = [*_INTEGERS, *(-x for x in _INTEGERS)] if limits.min < 0 else _INTEGERS
+    inside = [x for x in _INTEGERS if x <= limits.max]
+    signed = [*inside, *(-x for x in inside)] if limits.min < 0 else inside
     return np.array([*signed, limits.min, limits.min + 1, limits.max - 1, limits.max], dtype.numpy)
 
 
@@ -142,7 +158,7 @@ def _elementwise(op: Op, rng: Rng) -> Iterator[Sample]:
     for attrs in _attribute_choices(op):
         for combination in _accepted(op, attrs):
             yield Sample(_crossed([SPECIAL[d] for d in combination]), attrs, special=True)
-            for shape in SHAPES:
+            for shape in SHAPES if all(d.bits >= 32 or d.is_bool for d in combination) else SHAPES[::2]:
                 yield Sample(tuple(draw(rng, d, shape) for d in combination), attrs)
 
 
@@ -166,7 +182,7 @@ def _smooth_elementwise(op: Elementwise, rng: Rng) -> Iterator[Sample]:
 
 # -- movement ---------------------------------------------------------------------------------------------------------
 
-MOVED = (float32, float64, int32, int64, uint32, uint64, bool_)
+MOVED = (float32, float64, int32, int64, uint32, uint64, bool_, int8, uint16, float16)
 
 
 def _filled(dtype: DType, shape: tuple[int, ...], start: int = 0) -> Array:
@@ -295,7 +311,7 @@ DOTS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
 
 
 def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
-    for dtype, (x, y, attrs) in itertools.product((float32, float64, int32, int64), DOTS):
+    for dtype, (x, y, attrs) in itertools.product((float32, float64, int32, int64, int8, uint16, float16), DOTS):
         yield Sample((draw(rng, dtype, x), draw(rng, dtype, y)), attrs)
 
 
@@ -303,10 +319,11 @@ def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
 
 TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
     *(((5,), (3,), 0), ((5,), (), 0), ((4, 3), (6,), 0), ((4, 3), (2, 2), 1), ((2, 4, 3), (5,), 1), ((4,), (0,), 0)),
-    *(((0, 3), (2,), 1), ((3, 1), (4,), 1), ((0,), (0,), 0)),
+    *(((0, 3), (2,), 1), ((3, 1), (4,), 1), ((0,), (0,), 0), ((200,), (4,), 0)),
 )
 
 _INDEXED = ((float32, int64), (float64, int64), (int32, int32), (int64, uint32), (bool_, int64), (float64, uint64))
+_INDEXED += ((int16, int8), (uint8, uint16), (float16, int64))
 
 
 def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DType) -> Array:
@@ -316,7 +333,8 @@ def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DTyp
         # Beyond i64, too: such indices are positive.
         return np.asarray(rng.integers(0, 2**64, shape, np.uint64))
     found = rng.integers(least, most, shape) if most > least else np.zeros(shape)
-    return np.asarray(found).astype(dtype.numpy)
+    limits = np.iinfo(dtype.numpy)
+    return np.clip(found, limits.min, limits.max).astype(dtype.numpy)
 
 
 def _indexing(op: Op, rng: Rng) -> Iterator[Sample]:
@@ -349,7 +367,7 @@ def _constant(op: Op, rng: Rng) -> Iterator[Sample]:
 
 
 def _iota(op: Op, rng: Rng) -> Iterator[Sample]:
-    for shape, dtype in itertools.product(SHAPES, (float32, float64, int32, int64, uint32, uint64)):
+    for shape, dtype in itertools.product(SHAPES, [d for d in dtypes.ALL if not d.is_bool]):
         for axis in range(len(shape)):
             yield Sample((), {"shape": shape, "axis": axis, "dtype": dtype})
 

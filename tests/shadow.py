@@ -26,7 +26,7 @@ import numpy as np
 
 from graphc import dtypes
 from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.op import Composite, Contraction, Elementwise, Fused, Movement, Op, Reduction
+from graphc.ir.op import Composite, Contraction, Elementwise, Fused, Movement, Op, Reduction, lengthened
 from graphc.ops import mathlib
 from graphc.ops.numpy_scalar import NumpyScalar
 
@@ -146,7 +146,8 @@ def _twin(node: Node, operands: Sequence[Array]) -> Array:
     operands = [np.ascontiguousarray(x).reshape(x.shape) for x in operands]
     op = node.op
     if isinstance(op, Elementwise) and not op.exact:
-        return np.array(np.broadcast_to(op.scalar(_SCALAR, *operands, **node.attrs), operands[0].shape))
+        found = op.scalar(_SCALAR, *lengthened(op, operands), **node.attrs)
+        return np.array(np.broadcast_to(found, operands[0].shape), node.results[0].dtype.numpy)
     (result,) = op.evaluate(operands, node.attrs)
     return np.asarray(result)
 
@@ -170,7 +171,7 @@ def _is_unordered(node: Node, contract: bool) -> bool:
 
 
 def _ulps(op: Op, dtype: Any) -> float:
-    if isinstance(op, Elementwise) and not op.exact:
+    if isinstance(op, Elementwise) and not op.exact and not dtypes.from_numpy(dtype).is_short_float:
         return mathlib.BOUNDS[{"power": "pow"}.get(op.name, op.name), dtypes.from_numpy(dtype).name] + 4.0
     return 1.0
 

@@ -64,7 +64,7 @@ def test_within_bounds_with_contraction(seeds: range, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def some() -> list[RandomGraph]:
-    return [random_graph(seed) for seed in range(NORMAL)]
+    return [random_graph(seed) for seed in range(2 * NORMAL)]
 
 
 def _accepted() -> set[tuple[str, str]]:

@@ -34,6 +34,7 @@ from graphc.ir.verify import verify
 from graphc.passes.fold import ConstantFold
 from graphc.passes.fusion import fuse
 from graphc.passes.inline import InlineComposites
+from graphc.passes.widen import Widen
 from graphc.runtime.executable import Executable
 
 #: Ops that native code does not have yet, and why.
@@ -123,7 +124,7 @@ def test_operands_that_are_splats(op: Op) -> None:
         outputs += make(op, operands, **sample.attrs).results
         cases.append((splat, op.evaluate(filled, sample.attrs)))
     graph = InlineComposites().run(Graph((), tuple(outputs), op.name))
-    compiled = compile_graph(fuse(graph), contract=False)
+    compiled = compile_graph(fuse(Widen().run(graph)), contract=False)
     results = iter(Executable(compiled.artifact).run([]))
     for splat, expected in cases:
         for y in expected:

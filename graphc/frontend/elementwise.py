@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import DTypeError, OptionError, message
-from graphc.frontend.promotion import as_tensor, convert, describe, op, promote, result_dtype, unify
+from graphc.frontend.promotion import (
+    as_tensor,
+    broadcast_to,
+    convert,
+    describe,
+    literal,
+    op,
+    promote,
+    result_dtype,
+    unify,
+)
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype
 
@@ -158,6 +168,15 @@ _BOOL_OPS = {
     "minimum": "bitwise_and",
     "bitwise_invert": "logical_not",
 }
+#: The comparisons, and each with its operands exchanged.
+_MIRRORED = {
+    "equal": "equal",
+    "not_equal": "not_equal",
+    "less": "greater",
+    "less_equal": "greater_equal",
+    "greater": "less",
+    "greater_equal": "less_equal",
+}
 _ROUNDING = {"floor", "ceil", "trunc", "rint"}
 _CLASSIFY = {"isnan", "isinf", "isfinite"}
 _LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
@@ -166,6 +185,8 @@ _LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 def apply_ufunc(name: str, *operands: Any) -> Tensor:
     """Apply the function `name` of `UFUNCS` with NumPy's promotion and broadcasting."""
     ufunc, op_name = UFUNCS[name]
+    if name in _MIRRORED and (decided := _compare_beyond(name, *operands)) is not None:
+        return decided
     tensors = [_truth(as_tensor(x)) for x in operands] if name in _LOGICAL else promote(name, ufunc, operands)
     tensors = unify(name, tensors)
     dtype = tensors[0].type.dtype
@@ -193,12 +214,27 @@ def apply_ufunc(name: str, *operands: Any) -> Tensor:
 def _compare_mixed(name: str, x: Tensor, y: Tensor) -> Tensor:
     """NumPy compares int64 with uint64 by value: a negative number is below every unsigned one."""
     if x.type.dtype.kind == "u":
-        mirrored = {"less": "greater", "greater": "less", "less_equal": "greater_equal", "greater_equal": "less_equal"}
-        return _compare_mixed(mirrored.get(name, name), y, x)
+        return _compare_mixed(_MIRRORED[name], y, x)
     negative = apply_ufunc("less", x, 0)
     among_unsigned = apply_ufunc(name, convert(x, y.dtype), y)
     decided = as_tensor(np.asarray(name in ("less", "less_equal", "not_equal")))
     return where(negative, decided, among_unsigned)
+
+
+def _compare_beyond(name: str, x: Any, y: Any) -> Tensor | None:
+    """An integer tensor compared with a Python integer outside of its dtype's range, which is legal; None for others."""
+    if type(x) is int and type(y) is not int:
+        return _compare_beyond(_MIRRORED[name], y, x)
+    if type(y) is not int or type(x) is int or not hasattr(x, "dtype"):
+        return None
+    tensor = as_tensor(x)
+    if not tensor.type.dtype.is_integer:
+        return None
+    limits = np.iinfo(tensor.dtype)
+    if limits.min <= y <= limits.max:
+        return None
+    always = ("not_equal", "less", "less_equal") if y > limits.max else ("not_equal", "greater", "greater_equal")
+    return broadcast_to(as_tensor(np.asarray(name in always)), tensor.shape)
 
 
 def _truth(x: Tensor) -> Tensor:
@@ -403,7 +439,7 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
     Tensor([0.25, 0.  ], dtype=float32)
     """
     dtype = result_dtype(x1, x2)
-    sides = [as_tensor(x) if isinstance(x, Tensor) else as_tensor(np.asarray(x, dtype=dtype)) for x in (x1, x2)]
+    sides = [as_tensor(x if isinstance(x, Tensor) else literal("where", x, dtype, (x1, x2))) for x in (x1, x2)]
     c, x, y = unify("where", [_truth(as_tensor(condition)), *(convert(s, dtype) for s in sides)])
     return op("select", c, x, y)
 

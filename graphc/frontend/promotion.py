@@ -27,6 +27,7 @@ __all__ = [
     "broadcast_to",
     "convert",
     "describe",
+    "literal",
     "op",
     "promote",
     "result_dtype",
@@ -163,7 +164,7 @@ def promote(name: str, ufunc: np.ufunc, operands: Sequence[Operand]) -> list[Ten
             )
         ) from None
     return [
-        convert(x, d.numpy) if isinstance(x, Tensor) else as_tensor(_literal(name, x, d.numpy, operands))
+        convert(x, d.numpy) if isinstance(x, Tensor) else as_tensor(literal(name, x, d.numpy, operands))
         for x, d in zip(operands, wanted, strict=True)
     ]
 
@@ -181,7 +182,14 @@ def _loop_hint(name: str, operands: Sequence[Operand]) -> str:
     return "Convert an operand with .astype first."
 
 
-def _literal(name: str, x: Any, dtype: np.dtype[Any], operands: Sequence[Operand]) -> np.ndarray[Any, Any]:
+def literal(name: str, x: Any, dtype: np.dtype[Any], operands: Sequence[Operand]) -> np.ndarray[Any, Any]:
+    """A NumPy array or a number as an array of `dtype`.
+
+    Raises
+    ------
+    LiteralError
+        If a Python integer does not fit, as NumPy does.
+    """
     try:
         return np.asarray(x, dtype=dtype)
     except OverflowError:

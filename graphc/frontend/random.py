@@ -171,7 +171,8 @@ class Generator:
         state.assign(op("add", state, op("select", last, as_tensor(carry), as_tensor(plain))))
 
     def uniform(self, shape: Shape = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = None) -> Tensor:
-        """Numbers from [low, high): low + (high - low) * k / 2**24 (2**53 for float64), where high itself can come up by
+        """Numbers from [low, high): low + (high - low) * k / 2**24 (2**53 for float64, 2**11 for
+        float16, 2**8 for bfloat16), where high itself can come up by
         rounding only. `low` and `high` may be tensors that broadcast to `shape`; gradients flow to them."""
         wanted = _float(dtype)
         unit = self._unit(shape, wanted)
@@ -183,13 +184,20 @@ class Generator:
         return op("scale_shift", unit, _parameter(width, wanted, unit.shape), _parameter(low, wanted, unit.shape))
 
     def _unit(self, shape: Shape, dtype: DType) -> Tensor:
-        return op("uniform_from_bits", self.bits(shape, np.uint32 if dtype.bits == 32 else np.uint64))
+        unit = op("uniform_from_bits", self.bits(shape, np.uint32 if dtype.bits <= 32 else np.uint64))
+        if not dtype.is_short_float:
+            return unit
+        # Cut off, so that none is rounded up to 1.
+        steps = _parameter(2.0**dtype.digits, dtypes.float32, unit.shape)
+        return convert(op("divide", op("trunc", op("multiply", unit, steps)), steps), dtype.numpy)
 
     def normal(self, shape: Shape = (), mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Tensor:
         """mean + std * z with z standard normal. `mean` and `std` may be tensors that broadcast to `shape`; gradients
         flow to them."""
         wanted = _float(dtype)
-        z = op("normal_from_bits", self.bits(shape, np.uint32 if wanted.bits == 32 else np.uint64))
+        z = convert(
+            op("normal_from_bits", self.bits(shape, np.uint32 if wanted.bits <= 32 else np.uint64)), wanted.numpy
+        )
         if _is_number(mean, 0.0) and _is_number(std, 1.0):
             return z
         return op("scale_shift", z, _parameter(std, wanted, z.shape), _parameter(mean, wanted, z.shape))

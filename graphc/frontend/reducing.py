@@ -153,8 +153,10 @@ def _count(x: Tensor, axis: Axis) -> int:
 
 
 def mean(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
-    """Arithmetic mean over axes; NaN over an empty axis; integers are averaged in float64."""
+    """Arithmetic mean over axes; NaN over an empty axis; integers are averaged in float64, 16-bit floats in float32."""
     tensor = as_tensor(x)
+    if dtype is None and tensor.type.dtype.is_short_float:
+        return convert(mean(tensor, axis=axis, dtype=np.float32, keepdims=keepdims), tensor.dtype)
     if dtype is None and not tensor.type.dtype.is_float:
         dtype = np.float64
     total = sum(tensor, axis=axis, dtype=dtype, keepdims=keepdims)
@@ -162,8 +164,12 @@ def mean(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = Fa
 
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:
-    """Mean squared distance from the mean, over n - correction; two passes, so that no digits cancel."""
+    """Mean squared distance from the mean, over n - correction; two passes, so that no digits cancel. 16-bit floats are
+    computed in float32."""
     tensor = as_tensor(x)
+    if tensor.type.dtype.is_short_float:
+        wide = convert(tensor, np.float32)
+        return convert(var(wide, axis=axis, correction=correction, keepdims=keepdims), tensor.dtype)
     if not tensor.type.dtype.is_float:
         tensor = convert(tensor, np.float64)
     distance = apply_ufunc("subtract", tensor, mean(tensor, axis=axis, keepdims=True))
@@ -173,7 +179,11 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool =
 
 def std(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:
     """Square root of `var`."""
-    return apply_ufunc("sqrt", var(x, axis=axis, correction=correction, keepdims=keepdims))
+    tensor = as_tensor(x)
+    if tensor.type.dtype.is_short_float:
+        wide = convert(tensor, np.float32)
+        return convert(std(wide, axis=axis, correction=correction, keepdims=keepdims), tensor.dtype)
+    return apply_ufunc("sqrt", var(tensor, axis=axis, correction=correction, keepdims=keepdims))
 
 
 def _floating(x: Any) -> Tensor:

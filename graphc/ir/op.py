@@ -168,7 +168,8 @@ class Op:
     """What all ops have: `name`, `doc` (formula; behaviour at +-0, infinity, NaN, empty input), and declared facts.
 
     `attributes` are the names of the attributes, all required. `fallible` nodes may be dropped when unused but not hoisted
-    out of a branch or loop; `effect` nodes are ordered by tokens and never dropped.
+    out of a branch or loop; `effect` nodes are ordered by tokens and never dropped. `narrow` says that native code takes
+    16-bit floats as they are stored, for it only copies or converts them; other ops compute in float32 and round.
     """
 
     kind: ClassVar[str] = "op"
@@ -178,6 +179,7 @@ class Op:
     attributes: tuple[str, ...] = ()
     fallible: bool = False
     effect: bool = False
+    narrow: bool = False
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         """Result types; raises the project's ShapeError or DTypeError. This is also the verifier's rule."""
@@ -207,6 +209,19 @@ class Op:
         if len(found) != len(operands):
             raise DTypeError(type_error(self.name, "takes tensors, not tokens", operands))
         return found
+
+
+def lengthened(op: Op, operands: Sequence[Array]) -> Sequence[Array]:
+    """Operands as `op` computes with them: 16-bit floats as float32, unless it only copies or converts."""
+    if op.narrow or all(x.dtype.itemsize != 2 for x in operands):
+        return operands
+    return [x.astype(np.float32) if dtypes.from_numpy(x.dtype).is_short_float else x for x in operands]
+
+
+def _shortened(y: Any, dtype: np.dtype[Any]) -> Array:
+    """A result in its dtype: this is where 16-bit floats are rounded."""
+    with np.errstate(all="ignore"):
+        return np.asarray(y, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -245,9 +260,9 @@ class Elementwise(Op):
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
-            y = self.numpy(*operands, **attrs)
+            y = self.numpy(*lengthened(self, operands), **attrs)
         dtype = self.types(*(dtypes.from_numpy(x.dtype) for x in operands), **attrs).numpy
-        return (np.asarray(y, dtype=dtype),)
+        return (_shortened(y, dtype),)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -307,6 +322,7 @@ class Movement(Op):
     sources: Callable[..., Sequence[Source]] | None
     vjp: Callable[..., Sequence[Any]]
     view: bool = False
+    narrow: bool = True
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         self.check_attributes(attrs)
@@ -370,7 +386,7 @@ class Reduction(Op):
         (x,) = operands
         dtype = self.types(dtypes.from_numpy(x.dtype)).numpy
         with np.errstate(all="ignore"):
-            return (np.asarray(self.numpy(x, attrs["axes"]), dtype=dtype),)
+            return (_shortened(self.numpy(*lengthened(self, (x,)), attrs["axes"]), dtype),)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -404,7 +420,7 @@ class Contraction(Op):
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
-            return (np.asarray(self.numpy(*operands, **attrs), dtype=operands[0].dtype),)
+            return (_shortened(self.numpy(*lengthened(self, operands), **attrs), operands[0].dtype),)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -449,9 +465,13 @@ class Special(_Stated):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Indexing(_Stated):
-    """Elements chosen by run-time indices."""
+    """Elements chosen by run-time indices. The result has the first operand's dtype."""
 
     kind: ClassVar[str] = "indexing"
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        results = super().evaluate(lengthened(self, operands), attrs)
+        return tuple(_shortened(y, operands[0].dtype) for y in results)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from graphc.dtypes import DType, bool_, int64, uint32, uint64
+from graphc.dtypes import DType, bool_, float32, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 from graphc.errors import DTypeError
 from graphc.ir.graph import Attribute
 from graphc.ir.op import Builder, Elementwise
@@ -18,6 +17,10 @@ from graphc.ir.scalar import S, Scalar
 __all__ = ["convert"]
 
 
+#: Integers to which floats are converted through a wider one, whose low bits they are: what x86-64 does.
+_THROUGH = {int8: int32, uint8: int32, int16: int32, uint16: int32, uint32: int64}
+
+
 def _types(source: DType, dtype: Attribute) -> DType:
     if not isinstance(dtype, DType):
         raise DTypeError(f"the attribute dtype must be a DType, not {dtype!r}")
@@ -25,9 +28,9 @@ def _types(source: DType, dtype: Attribute) -> DType:
 
 
 def _numpy(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
-    if x.dtype.kind == "f" and dtype is uint32:
+    if x.dtype.kind == "f" and dtype in _THROUGH:
         # NumPy's own result outside of u32's range depends on the length of the array.
-        return x.astype(np.int64).astype(np.uint32)
+        return x.astype(_THROUGH[dtype].numpy).astype(dtype.numpy)
     return x.astype(dtype.numpy)
 
 
@@ -54,12 +57,14 @@ def _scalar(s: Scalar, x: S, dtype: DType) -> S:
     source = s.dtype(x)
     if dtype is source:
         return x
+    if source.is_short_float and not dtype.is_float:
+        source, x = float32, s.convert(x, float32)
     if dtype is bool_:
         return s.ne(x, s.const(source, 0))
     if not source.is_float or dtype.is_float:
         return s.convert(x, dtype)
-    if dtype is uint32:
-        return s.convert(_to_signed(s, x, int64), uint32)
+    if dtype in _THROUGH:
+        return s.convert(_to_signed(s, x, _THROUGH[dtype]), dtype)
     return _to_u64(s, x) if dtype is uint64 else _to_signed(s, x, dtype)
 
 
@@ -74,8 +79,10 @@ convert = register(
         doc="""y = x as `dtype`, elementwise. To bool: x != 0 (True for NaN). Bool to a number: 0 or 1. Integer to
         integer: modulo 2**bits. To float: nearest, ties to even; overflow gives infinity; -0.0 and NaN are kept.
         Float to integer: truncated; NaN and out of range as NumPy on x86-64: MIN for i32 and i64; u32 is the low half
-        of the conversion to i64; u64 is that conversion's bits below 2**63, 0 from 2**64 on, 2**63 for NaN.""",
+        of the conversion to i64; u64 is that conversion's bits below 2**63, 0 from 2**64 on, 2**63 for NaN; 8 and 16
+        bits are the low bits of the conversion to i32.""",
         attributes=("dtype",),
+        narrow=True,
         arity=1,
         types=_types,
         numpy=_numpy,

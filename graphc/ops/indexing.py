@@ -65,6 +65,9 @@ def _signed(s: Scalar, index: S, size: S, mode: str) -> S:
 
 def _positions(name: str, indices: Array, axis: int, size: int, mode: str) -> Array:
     """Indices as positions; raises BoundsError."""
+    if indices.dtype != np.uint64:
+        # A size need not fit the indices' own dtype.
+        indices = indices.astype(np.int64)
     if size == 0 and indices.size:
         raise BoundsError(f"{name}: {bounds_message(int(indices.flat[0]), axis, size)}")
     if mode == "clip":
@@ -119,6 +122,7 @@ take = register(
         attributes=("axis", "mode"),
         rule=_take_rule,
         numpy=_take_numpy,
+        narrow=True,
         vjp=_take_vjp,
         fallible=True,
     )

@@ -207,6 +207,7 @@ select = register(
         arity=3,
         types=_select_types,
         numpy=np.where,
+        narrow=True,
         scalar=lambda s, c, x, y: s.select(c, x, y),
         partials=lambda b, z, c, x, y: (None, Masked(c), Masked(b.logical_not(c))),
     )

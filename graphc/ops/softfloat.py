@@ -6,7 +6,7 @@ error-free transformations, so `s` must not contract multiplications and additio
 
 from __future__ import annotations
 
-from graphc.dtypes import DType, float32, float64, int32, int64
+from graphc.dtypes import DType, float16, float32, float64, int32, int64, uint16, uint32
 from graphc.ir.scalar import S, Scalar
 
 __all__ = ["fma", "ldexp", "pow2"]
@@ -120,3 +120,63 @@ def _add_odd(s: Scalar, x: S, y: S) -> S:
     even = s.eq(s.and_(pattern, one), s.const(int64, 0))
     moved = s.select(outward, s.add(pattern, one), s.sub(pattern, one))
     return s.bitcast(s.select(s.and_(inexact, even), moved, pattern), float64)
+
+
+# -- 16-bit floats ----------------------------------------------------------------------------------------------------
+
+
+def lengthen(s: Scalar, x: S) -> S:
+    """A 16-bit float as float32, exactly."""
+    pattern = s.convert(s.bitcast(x, uint16), uint32)
+    if s.dtype(x) is not float16:
+        return s.bitcast(s.shl(pattern, 16), float32)
+    sign = s.shl(s.and_(pattern, s.const(uint32, 0x8000)), 16)
+    rest = s.shl(s.and_(pattern, s.const(uint32, 0x7FFF)), 13)
+    # The exponents' biases differ by 112; a product, unlike a sum of exponents, is right for subnormals too.
+    scaled = s.bitcast(s.mul(s.bitcast(rest, float32), s.const(float32, 2.0**112)), uint32)
+    special = s.ge(rest, s.const(uint32, 0x7C00 << 13))
+    finite_or_not = s.select(special, s.or_(rest, s.const(uint32, 0x7F800000)), scaled)
+    return s.bitcast(s.or_(finite_or_not, sign), float32)
+
+
+def shorten(s: Scalar, x: S, dtype: DType) -> S:
+    """A float32 as a 16-bit float, rounded to nearest, ties to even."""
+    pattern = s.bitcast(x, uint32)
+    size = s.and_(pattern, s.const(uint32, 0x7FFFFFFF))
+    short = _half_of(s, size) if dtype is float16 else _upper_half(s, size)
+    nan = 0x7E00 if dtype is float16 else 0x7FC0
+    short = s.select(s.gt(size, s.const(uint32, 0x7F800000)), s.const(uint32, nan), short)
+    sign = s.and_(s.lshr(pattern, 16), s.const(uint32, 0x8000))
+    return s.bitcast(s.convert(s.or_(short, sign), uint16), dtype)
+
+
+def _rounded(s: Scalar, size: S, bits: int) -> S:
+    """Half a unit of the bits to be cut off added, a little less where the last kept bit is even."""
+    last = s.and_(s.lshr(size, bits), s.const(uint32, 1))
+    return s.add(size, s.add(last, s.const(uint32, (1 << (bits - 1)) - 1)))
+
+
+def _upper_half(s: Scalar, size: S) -> S:
+    return s.lshr(_rounded(s, size, 16), 16)
+
+
+def _half_of(s: Scalar, size: S) -> S:
+    """The float16 pattern of a float32 pattern without sign; anything for NaN."""
+    infinite = s.const(uint32, 0x7C00)
+    normal = s.lshr(s.sub(_rounded(s, size, 13), s.const(uint32, 112 << 23)), 13)
+    normal = s.select(s.ge(size, s.const(uint32, (127 + 16) << 23)), infinite, normal)
+    # A unit in the last place of 0.5 is the least float16: adding it rounds, and leaves the pattern in the low bits.
+    half = s.const(float32, 0.5)
+    small = s.sub(s.bitcast(s.add(s.bitcast(size, float32), half), uint32), s.bitcast(half, uint32))
+    return s.select(s.lt(size, s.const(uint32, (127 - 14) << 23)), small, normal)
+
+
+def round_to_odd(s: Scalar, x: S) -> S:
+    """A float64 as float32, of the two neighbours of an inexact one that with an odd mantissa: rounding it once more to
+    16 bits is rounding once."""
+    nearest = s.convert(x, float32)
+    back = s.convert(nearest, float64)
+    pattern, one = s.bitcast(nearest, uint32), s.const(uint32, 1)
+    pattern = s.select(s.gt(s.abs(back), s.abs(x)), s.sub(pattern, one), pattern)
+    inexact = s.or_(s.lt(back, x), s.gt(back, x))
+    return s.bitcast(s.select(inexact, s.or_(pattern, one), pattern), float32)

@@ -14,7 +14,7 @@ import graphc.ops  # noqa: F401  fills the registry
 from graphc import dtypes
 from graphc.dtypes import int64, uint32
 from graphc.ir import registry
-from graphc.ir.op import Elementwise, Random
+from graphc.ir.op import Elementwise, Random, lengthened
 from graphc.ops.numpy_scalar import NumpyScalar
 
 ELEMENTWISE = [op for op in registry.all_ops() if isinstance(op, Elementwise)]
@@ -22,7 +22,7 @@ RANDOM = [op for op in registry.all_ops() if isinstance(op, Random)]
 
 
 def _check(op: Elementwise, machine: Machine, contract: bool, lanes: int) -> None:
-    chosen = {str(s): s for s in samples(op) if s.special}
+    chosen = {str(s): s for s in samples(op) if s.special and lengthened(op, s.operands) is s.operands}
     assert chosen
     rules: dict[str, Any] = {
         name: (partial(op.scalar, **s.attrs), [dtypes.from_numpy(x.dtype) for x in s.operands])

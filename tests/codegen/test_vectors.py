@@ -14,14 +14,15 @@ from vectorlab import BASELINE, Compiled, Machine, host, same_bits
 
 from graphc.codegen.text import Function
 from graphc.codegen.vectors import Vectors
-from graphc.dtypes import ALL, DType, bool_, float32, float64, int32, int64, uint32, uint64
+from graphc.dtypes import ALL, DType, bool_, float32, float64, int32, int64, uint32
 from graphc.ir.scalar import Scalar
 from graphc.ops.numpy_scalar import NumpyScalar
 
+#: Floats that instructions compute with; 16-bit ones are converted, selected and stored only.
 FLOATS = (float32, float64)
-INTEGERS = (int32, int64, uint32, uint64)
+INTEGERS = tuple(d for d in ALL if d.is_integer)
 HOST = host()
-AVX2 = Machine("x86-64-v3", "", frozenset({"avx2", "fma"}))
+AVX2 = Machine("x86-64-v3", "", frozenset({"avx2", "fma", "f16c"}))
 MACHINES = [("baseline", BASELINE)]
 if "fma" in HOST.features:
     MACHINES.append(("avx2", AVX2))
@@ -38,11 +39,12 @@ def special(dtype: DType) -> np.ndarray:
         values = [0, 1, 2, 3, 7, 100, 65535, 65536, info.max, info.max - 1, info.min, info.min + 1, info.max // 3]
         if dtype.is_signed:
             values += [-1, -2, -3, -7, -100]
-        return np.array(values, dtype.numpy)
+        return np.array([v for v in values if info.min <= v <= info.max], dtype.numpy)
     info = np.finfo(dtype.numpy)
     tiny, least, most = float(info.tiny), float(info.smallest_subnormal), float(info.max)
     one = 1.0
     values = [0.0, least, 3 * least, tiny - least, tiny, 0.3, 0.5, 0.7, one, 1 + float(info.eps), 1.5, 2.5, 3.5]
+    values += [1 - 2.0**-12, 1 + 2.0**-11 + 2.0**-30, 2.0**-25, 2.0**-25 + 2.0**-45, 65519.99, 65520.0, 2049.0]
     values += [8388608.5, 1e9, 2.0**31, 2.0**52 + 0.5, 1e19, most / 2, most, np.inf, np.nan]
     with np.errstate(over="ignore"):
         return np.array(values + [-v for v in values], dtype.numpy)
@@ -107,7 +109,7 @@ def protocol_table() -> Table:
     for d in INTEGERS:
         add("idiv", method("idiv"), d, d)
         add("irem", method("irem"), d, d)
-        for name, amount in itertools.product(("shl", "lshr", "ashr"), (0, 1, 13, d.bits - 1)):
+        for name, amount in itertools.product(("shl", "lshr", "ashr"), (0, 1, 13 % d.bits, d.bits - 1)):
             add(f"{name}:{amount}", shift(name, amount), d)
     for d in (bool_, *INTEGERS):
         for name in ("and_", "or_", "xor"):
@@ -157,7 +159,8 @@ def inside_definition(name: str, columns: list[np.ndarray]) -> list[np.ndarray]:
     elif operation.startswith("convert:") and first.dtype.kind == "f" and "f" not in operation.split(":")[1]:
         target = next(d for d in ALL if d.name == operation.split(":")[1])
         low, high = float(np.iinfo(target.numpy).min), 2.0 ** (target.bits - target.is_signed)
-        keep = (np.trunc(first) >= low) & (first < high)
+        wide = np.trunc(first.astype(np.float64))
+        keep = (wide >= low) & (wide < high)
     else:
         return columns
     return [c[keep] for c in columns]

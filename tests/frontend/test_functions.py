@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc.errors import DTypeError
+from graphc.errors import DTypeError, LiteralError
 from graphc.frontend import elementwise, methods
 from graphc.frontend.promotion import broadcast_shapes
 
 RNG = np.random.default_rng(3)
-ALL_DTYPES = [np.bool_, np.int32, np.int64, np.uint32, np.uint64, np.float32, np.float64]
+INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
+ALL_DTYPES = [np.bool_, *INTEGERS, np.float16, np.float32, np.float64]
 
 
 def arrays(dtype, *shapes):
@@ -73,7 +74,7 @@ def check(cases):
 
 def _refused(name, dtype):
     """What NumPy computes and graphc refuses: integer reciprocals, which are 0 or 1 or undefined."""
-    return name == "reciprocal" and np.dtype(dtype).kind in "iu"
+    return name == "reciprocal" and np.dtype(dtype).kind in "biu"
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=lambda d: np.dtype(d).name)
@@ -109,8 +110,7 @@ def test_promotion(left):
             for a, b in ((x, y), (y, x)):
                 with np.errstate(all="ignore"):
                     expected = function(a, b)
-                if expected.dtype != np.float16:
-                    cases.append((f"{function.__name__} {right}", function, (a, b), expected))
+                cases.append((f"{function.__name__} {right}", function, (a, b), expected))
     check(cases)
 
 
@@ -120,6 +120,31 @@ def test_mixed_signs_compare_by_value():
     compare = [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
     check([(f.__name__, f, (signed, unsigned), None) for f in compare])
     check([(f.__name__, f, (unsigned, signed), None) for f in compare])
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=lambda d: np.dtype(d).name)
+def test_python_integers_beyond_a_dtype(dtype):
+    """Comparisons are decided by value; arithmetic is refused, as in NumPy."""
+    limits = np.iinfo(dtype)
+    x = np.array([limits.min, limits.min + 1, 0, 1, limits.max], dtype)
+    compare = [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
+    cases = []
+    for f in compare:
+        for y in (limits.min, limits.max, limits.min - 1, limits.max + 1, -(2**70), 2**70):
+            cases += [
+                (f"{f.__name__} {y}", lambda x, f=f, y=y: f(x, y), (x,), None),
+                (f"{y} {f.__name__}", lambda x, f=f, y=y: f(y, x), (x,), None),
+            ]
+    check(cases)
+    where = lambda x, y: np.where(x > 0, x, y)  # noqa: E731
+    for f in (operator.add, operator.mul, operator.floordiv, np.maximum, where):
+        for y in (limits.max + 1, limits.min - 1):
+            if f is not where:  # NumPy's wraps silently
+                with pytest.raises(OverflowError):
+                    f(x, y)
+            for function in (lambda x, f=f, y=y: f(x, y), gx.compile(lambda x, f=f, y=y: f(x, y))):
+                with pytest.raises(LiteralError, match=r"does not fit [\s\S]*test_functions\.py"):
+                    function(gx.tensor(x))
 
 
 OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.mod, operator.pow]
