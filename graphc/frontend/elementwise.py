@@ -41,8 +41,11 @@ __all__ = [
     "atanh",
     "bitwise_and",
     "bitwise_invert",
+    "bitwise_left_shift",
     "bitwise_or",
+    "bitwise_right_shift",
     "bitwise_xor",
+    "cbrt",
     "ceil",
     "clip",
     "copysign",
@@ -57,9 +60,11 @@ __all__ = [
     "expm1",
     "floor",
     "floor_divide",
+    "fmod",
     "gelu",
     "greater",
     "greater_equal",
+    "hypot",
     "isfinite",
     "isinf",
     "isnan",
@@ -77,6 +82,7 @@ __all__ = [
     "minimum",
     "multiply",
     "negative",
+    "nextafter",
     "not_equal",
     "positive",
     "power",
@@ -86,6 +92,7 @@ __all__ = [
     "round",
     "sigmoid",
     "sign",
+    "signbit",
     "sin",
     "sinh",
     "softplus",
@@ -158,6 +165,13 @@ UFUNCS: dict[str, tuple[np.ufunc, str]] = {
     "bitwise_or": (np.bitwise_or, "bitwise_or"),
     "bitwise_xor": (np.bitwise_xor, "bitwise_xor"),
     "bitwise_invert": (np.invert, "bitwise_invert"),
+    "hypot": (np.hypot, "hypot"),
+    "cbrt": (np.cbrt, "cbrt"),
+    "fmod": (np.fmod, "fmod"),
+    "nextafter": (np.nextafter, "nextafter"),
+    "signbit": (np.signbit, "signbit"),
+    "bitwise_left_shift": (np.left_shift, "left_shift"),
+    "bitwise_right_shift": (np.right_shift, "right_shift"),
 }
 
 #: What NumPy's loops for bool do, by op.
@@ -320,6 +334,13 @@ bitwise_and = _function("bitwise_and")
 bitwise_or = _function("bitwise_or")
 bitwise_xor = _function("bitwise_xor")
 bitwise_invert = _function("bitwise_invert")
+hypot = _function("hypot")
+cbrt = _function("cbrt")
+fmod = _function("fmod")
+nextafter = _function("nextafter")
+signbit = _function("signbit")
+bitwise_left_shift = _function("bitwise_left_shift")
+bitwise_right_shift = _function("bitwise_right_shift")
 # fmt: on
 
 #: The functions above by name.
@@ -383,6 +404,13 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
         bitwise_or,
         bitwise_xor,
         bitwise_invert,
+        hypot,
+        cbrt,
+        fmod,
+        nextafter,
+        signbit,
+        bitwise_left_shift,
+        bitwise_right_shift,
     )
 }
 

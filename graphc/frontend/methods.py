@@ -24,7 +24,18 @@ from graphc.errors import (
     UnsupportedError,
     message,
 )
-from graphc.frontend import autograd, context, creation, elementwise, indexing, products, reducing, shaping
+from graphc.frontend import (
+    autograd,
+    composed,
+    context,
+    creation,
+    elementwise,
+    indexing,
+    numpy_functions,
+    products,
+    reducing,
+    shaping,
+)
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, describe
 from graphc.frontend.source import user_location
@@ -337,12 +348,13 @@ def _refuse_attribute(self: Tensor, name: str) -> Any:
 
 UFUNC_FUNCTIONS: dict[np.ufunc, Callable[..., Tensor]] = {
     **{ufunc: elementwise.FUNCTIONS[name] for name, (ufunc, _) in elementwise.UFUNCS.items()},
+    **{ufunc: getattr(composed, name) for name, (ufunc, _) in composed.COMPOSED.items()},
+    np.degrees: composed.rad2deg,
+    np.radians: composed.deg2rad,
     np.power: elementwise.power,
-    np.float_power: elementwise.power,
     np.matmul: products.matmul,
     np.vecdot: products.vecdot,
 }
-UFUNC_FUNCTIONS.pop(np.float_power)
 _UFUNC_REDUCE = {
     np.add: "sum",
     np.multiply: "prod",
@@ -539,6 +551,7 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.ndim: lambda a: a.ndim,
     np.size: lambda a, axis=None: a.size if axis is None else a.shape[axis],
     np.result_type: lambda *a: np.result_type(*(x.dtype if isinstance(x, Tensor) else x for x in a)),
+    **numpy_functions.FUNCTIONS,
 }
 
 

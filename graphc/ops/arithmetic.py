@@ -13,6 +13,7 @@ import numpy as np
 from graphc.ir.op import Builder, Elementwise, Masked
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
+from graphc.ops.mathbase import INTEGER
 from graphc.ops.rules import same_float, same_number
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "minimum",
     "multiply",
     "negative",
+    "nextafter",
     "reciprocal",
     "rint",
     "sign",
@@ -274,5 +276,32 @@ rint = register(
         types=same_float,
         numpy=np.rint,
         scalar=lambda s, x: s.rint(x),
+    )
+)
+
+
+def _nextafter_scalar(s: Scalar, x: S, y: S) -> S:
+    """One step of the bit pattern: patterns of one sign are ordered as the numbers' sizes are."""
+    dtype = s.dtype(x)
+    integer = INTEGER[dtype]
+    zero, one = s.const(dtype, 0.0), s.const(integer, 1)
+    pattern = s.bitcast(x, integer)
+    outward = s.xor(s.lt(y, x), s.gt(x, zero))
+    stepped = s.bitcast(s.select(outward, s.add(pattern, one), s.sub(pattern, one)), dtype)
+    stepped = s.select(s.eq(x, zero), s.copysign(s.bits(dtype, 1), y), stepped)
+    stepped = s.select(s.eq(x, y), y, stepped)
+    return s.select(s.or_(s.ne(x, x), s.ne(y, y)), s.add(x, y), stepped)
+
+
+nextafter = register(
+    Elementwise(
+        name="nextafter",
+        doc="""z = the float next to x in the direction of y; y where they are equal (also zeros of different signs);
+        from 0 a subnormal with the sign of y; from the greatest float infinity; NaN operands give NaN.""",
+        arity=2,
+        types=same_float,
+        numpy=np.nextafter,
+        scalar=_nextafter_scalar,
+        partials=lambda b, z, x, y: (1, None),
     )
 )

@@ -1,4 +1,4 @@
-"""Division with a floored quotient: floor_divide and remainder, of integers and floats. Layer 2.
+"""Division with a floored quotient (floor_divide, remainder) and a truncated one (fmod), of integers and floats. Layer 2.
 
 The scalar protocol has no remainder of floats, so `_fmod` makes one: exact, without branches, by long division in
 chunks of 52 quotient bits. float32 is divided in float64, where 6 chunks cover every quotient; float64 needs 41.
@@ -14,7 +14,7 @@ from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ops.rules import same_number
 
-__all__ = ["floor_divide", "remainder"]
+__all__ = ["floor_divide", "fmod", "remainder"]
 
 #: Quotient bits that one step of the long division removes: a rounded quotient below 2**52 is off by one at most.
 _CHUNK = 52
@@ -128,6 +128,34 @@ remainder = register(
         numpy=np.remainder,
         scalar=lambda s, x, y: _divmod(s, x, y)[1],
         partials=lambda b, z, x, y: (1, b.negative(b.floor_divide(x, y))),
+        heavy=True,
+        domain=((-3.0, 3.0), (0.7, 0.9)),
+    )
+)
+
+
+def _truncated_remainder(s: Scalar, x: S, y: S) -> S:
+    """fmod; of integers by zero 0, as NumPy has it."""
+    dtype = s.dtype(x)
+    if dtype.is_float:
+        return _fmod(s, x, y)
+    zero, one = s.const(dtype, 0), s.const(dtype, 1)
+    by_zero = s.eq(y, zero)
+    # MIN by -1 traps in hardware; the remainder by 1 is that by -1.
+    trivial = s.or_(by_zero, s.eq(y, s.const(dtype, -1))) if dtype.is_signed else by_zero
+    return s.select(trivial, zero, s.irem(x, s.select(trivial, one, y)))
+
+
+fmod = register(
+    Elementwise(
+        name="fmod",
+        doc="""z = x - trunc(x / y) * y with the sign of x, exact; a zero result has the sign of x too. Integers: x by 0
+        is 0. Floats: x by 0 and infinite x give NaN; x by inf is x.""",
+        arity=2,
+        types=same_number,
+        numpy=np.fmod,
+        scalar=_truncated_remainder,
+        partials=lambda b, z, x, y: (1, b.negative(b.trunc(b.divide(x, y)))),
         heavy=True,
         domain=((-3.0, 3.0), (0.7, 0.9)),
     )

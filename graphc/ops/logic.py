@@ -12,6 +12,7 @@ from graphc.errors import DTypeError
 from graphc.ir.op import Elementwise, Masked
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
+from graphc.ops.mathbase import INTEGER
 from graphc.ops.rules import comparison, float_to_bool, same_any, same_bits, same_bool, same_integer
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "not_equal",
     "right_shift",
     "select",
+    "signbit",
 ]
 
 
@@ -93,6 +95,17 @@ isfinite = register(
         types=float_to_bool,
         numpy=np.isfinite,
         scalar=lambda s, x: s.lt(s.abs(x), s.const(s.dtype(x), float("inf"))),
+    )
+)
+
+signbit = register(
+    Elementwise(
+        name="signbit",
+        doc="y = whether the sign bit of x is set: True for -0.0, -inf and NaN with that bit.",
+        arity=1,
+        types=float_to_bool,
+        numpy=np.signbit,
+        scalar=lambda s, x: s.lt(s.bitcast(x, INTEGER[s.dtype(x)]), s.const(INTEGER[s.dtype(x)], 0)),
     )
 )
 
