@@ -12,7 +12,9 @@ constants cost nothing. Bools are i1 in registers and i8 (0 or 1) in memory.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -261,6 +263,32 @@ class Vectors:
         if operands[0].dtype.is_float:
             return self._same(f"{float_name} {self._flag}".rstrip(), *operands)
         return self._same(integer_name, *operands)
+
+    # -- what is rare, and tables -----------------------------------------------------------------------------------
+    def rarely(self, c: Vec, then: Callable[[], tuple[Vec, ...]], values: tuple[Vec, ...]) -> tuple[Vec, ...]:
+        f = self.function
+        some = c.text
+        if self.lanes > 1:
+            mask = f.emit(f"bitcast {self._typed(c)} to i{self.lanes}")
+            some = f.emit(f"icmp ne i{self.lanes} {mask}, 0")
+        before, rare, done = f.block, f.label("rare"), f.label("common")
+        f.branch_if(some, rare, done)
+        f.start(rare)
+        chosen = [self.select(c, x, y) for x, y in zip(then(), values, strict=True)]
+        last = f.block
+        f.branch(done)
+        f.start(done)
+        return tuple(
+            Vec(f.emit(f"phi {self.type(y.dtype)} [ {y.text}, %{before} ], [ {x.text}, %{last} ]"), y.dtype)
+            for x, y in zip(chosen, values, strict=True)
+        )
+
+    def lookup(self, table: tuple[float, ...], index: Vec) -> Vec:
+        elements = ", ".join(f"double {_scalar_literal(float64, x)}" for x in table)
+        kind = f"[{len(table)} x double]"
+        name = f"@table.{sha256(elements.encode()).hexdigest()[:16]}"
+        self.function.declarations[name] = f"{name} = private unnamed_addr constant {kind} [{elements}], align 64"
+        return self.gather(name, index, float64)
 
     # -- arithmetic -------------------------------------------------------------------------------------------------
     def add(self, x: Vec, y: Vec) -> Vec:

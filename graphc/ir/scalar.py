@@ -12,6 +12,7 @@ out-of-range float to an integer, shifts by at least the width. Integer add, sub
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from graphc.dtypes import DType
@@ -94,6 +95,14 @@ class Scalar(Protocol):
     def ge(self, x: S, y: S) -> S: ...
     def eq(self, x: S, y: S) -> S: ...
     def ne(self, x: S, y: S) -> S: ...
+
+    # -- what is rare, and tables ---------------------------------------------------------------------------------
+    def rarely(self, c: S, then: Callable[[], tuple[S, ...]], values: tuple[S, ...]) -> tuple[S, ...]:
+        """`then()` where c holds, else `values`. Vectors compute `then()` only if c holds for one of their elements: for
+        cases that are far more work than the common one."""
+
+    def lookup(self, table: tuple[float, ...], index: S) -> S:
+        """The element of a table of f64 constants at an i64 index, which must be in range."""
 
     # -- selection and conversion ---------------------------------------------------------------------------------
     def select(self, c: S, x: S, y: S) -> S:

@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from functools import lru_cache
+
 from graphc.dtypes import float32, float64, int32, int64
 from graphc.ir.scalar import S, Scalar
 from graphc.ops import coefficients as c
-from graphc.ops.mathbase import INFINITY, INTEGER, NAN, const, is_nan, poly, strict, two_sum, two_sum_ordered
+from graphc.ops.mathbase import (
+    INFINITY,
+    INTEGER,
+    const,
+    is_nan,
+    poly,
+    strict,
+    two_product,
+    two_sum,
+    two_sum_ordered,
+)
 
-__all__ = ["TRIG_LIMIT", "acos", "asin", "atan", "atan2", "cos", "sin", "tan"]
+__all__ = ["acos", "asin", "atan", "atan2", "cos", "sin", "tan"]
 
-#: sin, cos and tan of float64 are right below this magnitude and NaN above; float32 has no limit.
-TRIG_LIMIT = 2.0**50
+#: From this magnitude on, float64 is reduced by `_reduce_large`.
+_LARGE = 2.0**50
+_LARGE_EXPONENT = 1023 + 50
+#: 2/pi * 2**1280, rounded down.
+_TWO_OVER_PI_BITS = int(
+    "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e006492eea09d1921cfe1d"
+    "eb1cb129a73ee88235f52ebb4484e99c7026b45f7e413991d639835339f49c845f8bbdf9283b1ff897ffde05980fef2f118b"
+    "5a0a6d1f6d367ecf27cb09b74f463f669e5fea2d7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b"
+    "6babf0cfbc209af4361d",
+    16,
+)
+#: Powers of two in one step of `_large_table`.
+_STEP = 16
 
 #: Added to a small float64, this rounds it to an integer that stands in the low bits of the sum.
 _ROUND = 1.5 * 2.0**52
@@ -53,7 +77,7 @@ def _reduce32(s: Scalar, x: S) -> tuple[S, S, S]:
 
 
 def _reduce64(s: Scalar, x: S) -> tuple[S, S, S]:
-    """x = j * pi/2 + r + low for float64 x below TRIG_LIMIT; the bits of j as i64. Cody and Waite with fused steps."""
+    """x = j * pi/2 + r + low for float64 x below _LARGE; the bits of j as i64. Cody and Waite with fused steps."""
     magic = s.const(float64, _ROUND)
     rounded = s.fma(x, s.const(float64, _TWO_OVER_PI[0][0]), magic)
     j = s.sub(rounded, magic)
@@ -67,10 +91,73 @@ def _reduce64(s: Scalar, x: S) -> tuple[S, S, S]:
     return r, low, s.bitcast(rounded, int64)
 
 
+@lru_cache(maxsize=1)
+def _large_table() -> tuple[tuple[float, ...], ...]:
+    """For k = 0, 1, ...: 2**(16k) * 2/pi modulo 16 as a sum of four float64 (212 bits); as four columns."""
+    rows = []
+    for k in range((2046 - _LARGE_EXPONENT) // _STEP + 1):
+        rest = Fraction((_TWO_OVER_PI_BITS << (_STEP * k)) % (16 << 1280), 1 << 1280)
+        if rest >= 8:
+            rest -= 16
+        row = []
+        for _ in range(4):
+            row.append(float(rest))
+            rest -= Fraction(row[-1])
+        rows.append(row)
+    return tuple(zip(*rows, strict=True))
+
+
+def _modulo_4(s: Scalar, x: S) -> S:
+    """x less a multiple of 4, exact, within +-2."""
+    return s.fma(s.rint(s.mul(x, s.const(float64, 0.25))), s.const(float64, -4.0), x)
+
+
+def _reduce_large(s: Scalar, x: S) -> tuple[S, S, S]:
+    """As `_reduce64`, for |x| from _LARGE on (Payne and Hanek 1983, in float64).
+
+    x = h * 2**(16k) with |h| in [2**50, 2**66), a multiple of 1/4, so 2**(16k) * 2/pi counts modulo 16 only. Its four
+    parts times h are exact pairs; whole turns are dropped from the large ones, and three passes of error-free sums leave
+    what cancels to 2**-62 at worst with some 60 bits.
+    """
+    exponent = s.and_(s.lshr(s.bitcast(x, int64), 52), s.const(int64, 0x7FF))
+    above = s.sub(exponent, s.const(int64, _LARGE_EXPONENT))
+    above = s.select(s.gt(above, s.const(int64, 0)), above, s.const(int64, 0))
+    k = s.lshr(above, 4)
+    scale = s.bitcast(s.shl(s.sub(s.const(int64, 1023), s.shl(k, 4)), 52), float64)
+    h = s.mul(x, scale)
+    p0, p1, p2, p3 = (s.lookup(column, k) for column in _large_table())
+    q0, e0 = two_product(s, h, p0)
+    q1, e1 = two_product(s, h, p1)
+    q2, e2 = two_product(s, h, p2)
+    turns = [_modulo_4(s, v) for v in (q1, e0, q0)]
+    j = s.rint(s.add(s.add(turns[0], turns[1]), turns[2]))
+    terms = [s.fma(h, p3, e2), q2, e1, *turns, s.neg(j)]
+    for _ in range(3):
+        for i in range(1, len(terms)):
+            terms[i], terms[i - 1] = two_sum(s, terms[i], terms[i - 1])
+    rest = terms[0]
+    for term in terms[1:-1]:
+        rest = s.add(rest, term)
+    turn, low = two_sum(s, terms[-1], rest)
+    angle, error = two_product(s, turn, s.const(float64, _HALF_PI[0]))
+    error = s.fma(low, s.const(float64, _HALF_PI[0]), s.fma(turn, s.const(float64, _HALF_PI[1]), error))
+    r, low = two_sum_ordered(s, angle, error)
+    return r, low, s.bitcast(s.add(j, s.const(float64, _ROUND)), int64)
+
+
+def _reduce(s: Scalar, x: S) -> tuple[S, S, S]:
+    """x = j * pi/2 + r + low: r, low, and the low bits of j as an integer of x's width."""
+    if s.dtype(x) is float32:
+        return _reduce32(s, x)
+    large = s.ge(s.abs(x), const(s, x, _LARGE))
+    r, low, quadrant = s.rarely(large, lambda: _reduce_large(s, x), _reduce64(s, x))
+    return r, low, quadrant
+
+
 def _sine_cosine(s: Scalar, x: S) -> tuple[S, S, S]:
     """sin and cos of the reduced argument, and the quadrant's integer."""
     single = s.dtype(x) is float32
-    r, low, quadrant = _reduce32(s, x) if single else _reduce64(s, x)
+    r, low, quadrant = _reduce(s, x)
     z = s.mul(r, r)
     half, one = const(s, x, 0.5), const(s, x, 1.0)
     # sin(r + low) = r + r**3 * P + low * (1 - z/2)
@@ -99,38 +186,31 @@ def _negate_if_bit_1(s: Scalar, value: S, quadrant: S) -> S:
     return s.bitcast(s.xor(s.bitcast(value, integer), sign), dtype)
 
 
-def _within_limit(s: Scalar, x: S, value: S) -> S:
-    """NaN for float64 beyond the limit (infinities of float32 give NaN by themselves)."""
-    if s.dtype(x) is float32:
-        return value
-    return s.select(s.lt(s.abs(x), const(s, x, TRIG_LIMIT)), value, const(s, x, NAN))
-
-
 def sin(s: Scalar, x: S) -> S:
-    """sin(x). Odd; sin(-0.0) = -0.0; sin(+-inf) = NaN. float64 beyond TRIG_LIMIT: NaN."""
+    """sin(x). Odd; sin(-0.0) = -0.0; sin(+-inf) = NaN."""
     s = strict(s)
     sine, cosine, quadrant = _sine_cosine(s, x)
     value = s.select(_is_odd(s, quadrant), cosine, sine)
-    value = _within_limit(s, x, _negate_if_bit_1(s, value, quadrant))
+    value = _negate_if_bit_1(s, value, quadrant)
     return s.select(s.eq(x, const(s, x, 0.0)), x, value)
 
 
 def cos(s: Scalar, x: S) -> S:
-    """cos(x). Even; cos(0) = 1; cos(+-inf) = NaN. float64 beyond TRIG_LIMIT: NaN."""
+    """cos(x). Even; cos(0) = 1; cos(+-inf) = NaN."""
     s = strict(s)
     sine, cosine, quadrant = _sine_cosine(s, x)
     following = s.add(quadrant, s.const(s.dtype(quadrant), 1))
     value = s.select(_is_odd(s, quadrant), sine, cosine)
-    return _within_limit(s, x, _negate_if_bit_1(s, value, following))
+    return _negate_if_bit_1(s, value, following)
 
 
 def tan(s: Scalar, x: S) -> S:
-    """tan(x) = sin / cos. Odd; tan(-0.0) = -0.0; tan(+-inf) = NaN. float64 beyond TRIG_LIMIT: NaN."""
+    """tan(x) = sin / cos. Odd; tan(-0.0) = -0.0; tan(+-inf) = NaN."""
     s = strict(s)
     sine, cosine, quadrant = _sine_cosine(s, x)
     odd = _is_odd(s, quadrant)
     value = s.div(s.select(odd, s.neg(cosine), sine), s.select(odd, sine, cosine))
-    return s.select(s.eq(x, const(s, x, 0.0)), x, _within_limit(s, x, value))
+    return s.select(s.eq(x, const(s, x, 0.0)), x, value)
 
 
 # -- inverse functions ----------------------------------------------------------------------------------------------

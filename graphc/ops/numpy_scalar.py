@@ -9,6 +9,7 @@ Warnings are the caller's business: run rules under `np.errstate(all="ignore")`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -146,6 +147,15 @@ class NumpyScalar:
     def ne(self, x: Array, y: Array) -> Array:
         _same(x, y)
         return np.asarray(np.not_equal(x, y))
+
+    # -- what is rare, and tables ---------------------------------------------------------------------------------
+    def rarely(self, c: Array, then: Callable[[], tuple[Array, ...]], values: tuple[Array, ...]) -> tuple[Array, ...]:
+        if not c.any():
+            return values
+        return tuple(self.select(c, x, y) for x, y in zip(then(), values, strict=True))
+
+    def lookup(self, table: tuple[float, ...], index: Array) -> Array:
+        return np.asarray(np.asarray(table)[index])
 
     # -- selection and conversion -----------------------------------------------------------------------------------
     def select(self, c: Array, x: Array, y: Array) -> Array:

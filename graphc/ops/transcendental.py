@@ -163,7 +163,7 @@ cbrt = _function(
 
 sin = _function(
     "sin",
-    "y = sin(x), x in radians. +-0 are kept; infinite x gives NaN; compiled, float64 beyond TRIG_LIMIT too.",
+    "y = sin(x), x in radians. +-0 are kept; infinite x gives NaN.",
     np.sin,
     mathlib.sin,
     lambda b, y, x: (b.cos(x),),
@@ -171,7 +171,7 @@ sin = _function(
 
 cos = _function(
     "cos",
-    "y = cos(x), x in radians. cos(+-0) is 1; infinite x gives NaN; compiled, float64 beyond TRIG_LIMIT too.",
+    "y = cos(x), x in radians. cos(+-0) is 1; infinite x gives NaN.",
     np.cos,
     mathlib.cos,
     lambda b, y, x: (b.negative(b.sin(x)),),
@@ -179,7 +179,7 @@ cos = _function(
 
 tan = _function(
     "tan",
-    "y = tan(x), x in radians. +-0 are kept; infinite x gives NaN; compiled, float64 beyond TRIG_LIMIT too.",
+    "y = tan(x), x in radians. +-0 are kept; infinite x gives NaN.",
     np.tan,
     mathlib.tan,
     lambda b, y, x: (b.add(b.square(y), 1.0),),
