@@ -25,6 +25,7 @@ from graphc.errors import (
     message,
 )
 from graphc.frontend import (
+    arranging,
     autograd,
     composed,
     context,
@@ -307,6 +308,10 @@ METHODS: dict[str, Callable[..., Any]] = {
     "take": indexing.take,
     "dot": products.dot,
     "matmul": products.matmul,
+    "diagonal": lambda x, offset=0, axis1=0, axis2=1: arranging.diagonal(x, offset=offset, axis1=axis1, axis2=axis2),
+    "trace": lambda x, offset=0, axis1=0, axis2=1, dtype=None: arranging.trace(
+        x, offset=offset, axis1=axis1, axis2=axis2, dtype=dtype
+    ),
     "copy": _copy,
     "clone": _copy,
     "softmax": reducing.softmax,
@@ -516,14 +521,13 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.broadcast_arrays: shaping.broadcast_arrays,
     np.concatenate: _numpy_concatenate,
     np.stack: _numpy_stack,
-    np.vstack: lambda tup: shaping.concat([_at_least_2d(t) for t in tup], axis=0),
-    np.hstack: lambda tup: shaping.concat(
-        [_at_least_1d(t) for t in tup], axis=0 if _at_least_1d(tup[0]).ndim == 1 else 1
+    np.vstack: lambda tup, **kw: shaping.concat([arranging.atleast_2d(t) for t in tup], axis=0),
+    np.hstack: lambda tup, **kw: shaping.concat(
+        [arranging.atleast_1d(t) for t in tup], axis=0 if arranging.atleast_1d(tup[0]).ndim == 1 else 1
     ),
     np.split: shaping.split,
     np.flip: lambda m, axis=None: shaping.flip(m, axis=axis),
     np.roll: lambda a, shift, axis=None: shaping.roll(a, shift, axis=axis),
-    np.pad: shaping.pad,
     np.tile: shaping.tile,
     np.repeat: lambda a, repeats, axis=None: shaping.repeat(a, repeats, axis=axis),
     np.tril: lambda m, k=0: shaping.tril(m, k=k),
@@ -553,16 +557,6 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.result_type: lambda *a: np.result_type(*(x.dtype if isinstance(x, Tensor) else x for x in a)),
     **numpy_functions.FUNCTIONS,
 }
-
-
-def _at_least_1d(x: Any) -> Tensor:
-    tensor = as_tensor(x)
-    return tensor if tensor.ndim >= 1 else shaping.reshape(tensor, (1,))
-
-
-def _at_least_2d(x: Any) -> Tensor:
-    tensor = _at_least_1d(x)
-    return tensor if tensor.ndim >= 2 else shaping.expand_dims(tensor, axis=0)
 
 
 def _array_function(self: Tensor, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.frontend import composed
+from graphc.frontend import arranging, composed, shaping
 
 __all__ = ["FUNCTIONS"]
 
@@ -33,4 +33,37 @@ _ELEMENTWISE: dict[Any, Callable[..., Any]] = {
     np.angle: lambda z, deg=False: composed.rad2deg(composed.angle(z)) if deg else composed.angle(z),
 }
 
-FUNCTIONS: dict[Any, Callable[..., Any]] = {**_ELEMENTWISE}
+_ARRANGING: dict[Any, Callable[..., Any]] = {
+    np.atleast_1d: arranging.atleast_1d,
+    np.atleast_2d: arranging.atleast_2d,
+    np.atleast_3d: arranging.atleast_3d,
+    np.diagonal: lambda a, offset=0, axis1=0, axis2=1: arranging.diagonal(a, offset=offset, axis1=axis1, axis2=axis2),
+    np.trace: lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=None: arranging.trace(
+        a, offset=offset, axis1=axis1, axis2=axis2, dtype=dtype
+    ),
+    np.diag: arranging.diag,
+    np.diagflat: arranging.diagflat,
+    np.rot90: arranging.rot90,
+    np.fliplr: lambda m: shaping.flip(m, axis=1),
+    np.flipud: lambda m: shaping.flip(m, axis=0),
+    np.meshgrid: lambda *xi, indexing="xy", copy=True, sparse=False: tuple(arranging.meshgrid(*xi, indexing=indexing)),
+    np.array_split: arranging.array_split,
+    np.hsplit: lambda ary, parts: shaping.split(ary, parts, 0 if ary.ndim == 1 else 1),
+    np.vsplit: lambda ary, parts: shaping.split(ary, parts, 0),
+    np.unstack: lambda x, *, axis=0: shaping.unstack(x, axis=axis),
+    np.matrix_transpose: shaping.matrix_transpose,
+    np.resize: arranging.resize,
+    np.append: lambda arr, values, axis=None: shaping.concat([arr, values], axis=axis),
+    np.column_stack: arranging.column_stack,
+    np.dstack: lambda tup: shaping.concat([arranging.atleast_3d(t) for t in tup], axis=2),
+    np.rollaxis: arranging.rollaxis,
+    np.diff: lambda a, n=1, axis=-1, prepend=None, append=None: arranging.diff(
+        a, n=n, axis=axis, prepend=prepend, append=append
+    ),
+    np.ediff1d: arranging.ediff1d,
+    np.gradient: arranging.gradient,
+    np.vander: lambda x, N=None, increasing=False: arranging.vander(x, N, increasing=increasing),
+    np.pad: arranging.pad,
+}
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {**_ELEMENTWISE, **_ARRANGING}

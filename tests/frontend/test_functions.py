@@ -224,6 +224,10 @@ CASES = {
         lambda f: f(A, 1),
         lambda f: f(M, ((1, 0), (2, 3)), constant_values=2.5),
         lambda f: f(V, (2, 1), mode="constant"),
+        lambda f: f(A, 2, mode="edge"),
+        lambda f: f(M, ((9, 7), (0, 2)), mode="reflect"),
+        lambda f: f(M, ((9, 7), (0, 2)), mode="symmetric"),
+        lambda f: f(A, (3, 6), mode="wrap"),
     ],
     np.tile: [lambda f: f(V, 3), lambda f: f(M, (2, 1, 3))],
     np.repeat: [lambda f: f(M, 2), lambda f: f(M, 3, axis=1)],
@@ -264,6 +268,37 @@ CASES = {
     np.real: [lambda f: f(A)],
     np.imag: [lambda f: f(S)],
     np.angle: [lambda f: f(S), lambda f: f(A, deg=True)],
+    np.atleast_3d: [lambda f: f(V), lambda f: f(M)],
+    np.diagonal: [lambda f, k=k: f(A, k, 2, 0) for k in range(-5, 5)] + [lambda f: f(M)],
+    np.trace: [lambda f: f(M), lambda f: f(A, 1, 1, 2), lambda f: f(I), lambda f: f(I > 1)],
+    np.diag: [lambda f, k=k: f(V, k) for k in (-2, 0, 1)] + [lambda f: f(M, 1)],
+    np.diagflat: [lambda f: f(M[:2], -1)],
+    np.rot90: [lambda f, k=k: f(A, k, (0, 2)) for k in range(-1, 4)],
+    np.fliplr: [lambda f: f(A)],
+    np.flipud: [lambda f: f(A)],
+    np.matrix_transpose: [lambda f: f(A)],
+    np.resize: [lambda f: f(V, (3, 5)), lambda f: f(M, 7)],
+    np.append: [lambda f: f(M, V), lambda f: f(M, M, axis=1)],
+    np.column_stack: [lambda f: f([V, M])],
+    np.dstack: [lambda f: f([M, M]), lambda f: f([V, V])],
+    np.rollaxis: [lambda f: f(A, 2), lambda f: f(A, 0, 3), lambda f: f(A, 1, 2)],
+    np.diff: [
+        lambda f: f(V),
+        lambda f: f(A, n=2, axis=1),
+        lambda f: f(I > 1),
+        lambda f: f(M, prepend=1.0, append=M),
+        lambda f: f(V[:1]),
+        lambda f: f(V, n=6),
+        lambda f: f(I, axis=0),
+    ],
+    np.ediff1d: [lambda f: f(M), lambda f: f(V, to_begin=np.array([1.0, 2.0]), to_end=3.0)],
+    np.gradient: [lambda f: f(V), lambda f: f(A, 0.5, axis=1), lambda f: f(I[0])],
+    np.vander: [lambda f: f(V), lambda f: f(V, 3, increasing=True), lambda f: f(I[0], 2), lambda f: f(V, 0)],
+    np.meshgrid: [],
+    np.array_split: [],
+    np.hsplit: [],
+    np.vsplit: [],
+    np.unstack: [],
     np.split: [],
     np.broadcast_arrays: [],
     np.shape: [],
@@ -314,6 +349,19 @@ def test_functions_with_several_results_and_metadata():
         parts = mode(lambda x: np.split(x, [1, 3], axis=1))(gx.tensor(A))
         for part, expected in zip(parts, np.split(A, [1, 3], axis=1), strict=True):
             assert_same(part, expected)
+        for many in (
+            lambda x: np.array_split(x, 3, axis=2),
+            lambda x: np.array_split(x, [1, 9], axis=1),
+            lambda x: np.hsplit(x, 2),
+            lambda x: np.vsplit(x, 3),
+            lambda x: np.unstack(x, axis=1),
+            lambda x: np.meshgrid(x[0, 0], x[1, :, 1], x[2, 2, :2]),
+            lambda x: np.meshgrid(x[0, 0], x[1, :, 1], indexing="ij"),
+            lambda x: np.atleast_2d(x[0, 0], x[0, 0, 0]),
+            lambda x: np.gradient(x, 2.0, 0.5, 1.0),
+        ):
+            for part, expected in zip(mode(many)(gx.tensor(A)), many(A), strict=True):
+                assert_same(part, expected)
         a, b = mode(np.broadcast_arrays)(gx.tensor(M), gx.tensor(V))
         assert_same(b, np.broadcast_arrays(M, V)[1])
         assert_same(a, M)
@@ -424,6 +472,8 @@ METHOD_CASES = {
     "repeat": (lambda x: x.repeat(2, axis=0), None),
     "take": (lambda x: x.take(I, axis=1), None),
     "dot": (lambda x: x.dot(x[0].T), None),
+    "diagonal": (lambda x: x.diagonal(1, 0, 2), None),
+    "trace": (lambda x: x.trace(), None),
     "copy": (lambda x: x.copy(), None),
     "exp": (lambda x: x.exp(), np.exp),
     "log": (lambda x: abs(x).log(), lambda x: np.log(abs(x))),
