@@ -16,6 +16,7 @@ from graphc.codegen.body import in_place
 from graphc.codegen.contraction import emit_contraction
 from graphc.codegen.emitted import Emitted
 from graphc.codegen.loop import emit_loop
+from graphc.codegen.rows import emit_cumulative, emit_sort
 from graphc.codegen.scatter import emit_scatter
 from graphc.errors import BoundsError, CompileError, message
 from graphc.ir.access import is_view
@@ -23,12 +24,14 @@ from graphc.ir.graph import Graph, Node, Value, input_value, make, topological
 from graphc.ir.op import (
     Contraction,
     Control,
+    Cumulative,
     Elementwise,
     Fused,
     Indexing,
     Movement,
     Random,
     Reduction,
+    Sorting,
     Special,
     run_graph,
 )
@@ -54,6 +57,8 @@ EMITTERS: Mapping[str, Emitter] = {
     "loop": emit_loop,
     "contraction": emit_contraction,
     "scatter": emit_scatter,
+    "cumulative": emit_cumulative,
+    "sort": emit_sort,
 }
 
 #: The schedule of a node that is not fused, by its kind.
@@ -65,6 +70,8 @@ _SCHEDULES: tuple[tuple[type, str], ...] = (
     (Special, "loop"),
     (Contraction, "contraction"),
     (Control, "control"),
+    (Cumulative, "cumulative"),
+    (Sorting, "sort"),
 )
 
 

@@ -13,7 +13,7 @@ from samples import Sample
 
 from graphc import dtypes
 from graphc.dtypes import float64
-from graphc.ir.op import Composite, Contraction, Elementwise, Fused, Op, Reduction
+from graphc.ir.op import Composite, Contraction, Cumulative, Elementwise, Fused, Op, Reduction
 from graphc.ops import mathlib
 
 __all__ = ["fault", "same_bits", "same_elements"]
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 #: NumPy's own error in float64, where the reference is no more exact than it, in ulp (3 where not said).
 _REFERENCE_ULP = {"erfc": 6.0, "power": 1.0}
 #: Where NumPy does not say which of two zeros it gives.
-_ANY_ZERO = {"maximum", "minimum", "max", "min"}
+_ANY_ZERO = {"maximum", "minimum", "max", "min", "cumulative_max", "cumulative_min"}
 
 
 def same_bits(found: Array, expected: Array, *, zeros_equal: bool = False) -> bool:
@@ -50,6 +50,10 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
         expected, right = _within_bound(op, sample, found, expected)
     elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot"):
         right = same_elements(found, expected, True) | _near(op, sample, found, expected)
+    elif expected.dtype.kind == "f" and isinstance(op, Cumulative) and not op.exact:
+        # Each of n steps is right to a few ulp of numbers of moderate size.
+        eps = 16 * np.finfo(found.dtype).eps
+        right = np.isclose(found, expected, rtol=eps, atol=eps * 4, equal_nan=True)
     elif expected.dtype.kind == "f" and isinstance(op, (Fused, Composite)):
         # The sampled bodies are short and well conditioned.
         right = np.isclose(found, expected, rtol=32 * np.finfo(found.dtype).eps, atol=0, equal_nan=True)

@@ -33,7 +33,7 @@ from graphc.dtypes import (
 )
 from graphc.errors import DTypeError
 from graphc.ir.graph import Graph, Literal, input_value
-from graphc.ir.op import Elementwise, GraphBuilder, Op, Reduction
+from graphc.ir.op import Cumulative, Elementwise, GraphBuilder, Op, Reduction
 from graphc.ir.types import TOKEN, TensorType, Type
 
 __all__ = ["SPECIAL", "Sample", "samples", "smooth_samples", "special_values"]
@@ -348,6 +348,36 @@ def _indexing(op: Op, rng: Rng) -> Iterator[Sample]:
             yield Sample(tuple(operands), {"axis": axis, "mode": mode})
 
 
+# -- along one axis -----------------------------------------------------------------------------------------------------
+
+ALONG: tuple[tuple[tuple[int, ...], int], ...] = (
+    *(((1,), 0), ((5,), 0), ((67,), 0), ((200,), 0), ((3, 4), 0), ((3, 4), 1), ((2, 5, 35), 1), ((2, 3, 5), 2)),
+    *(((0,), 0), ((3, 0), 0), ((0, 3), 0), ((4, 1, 2), 1)),
+)
+
+
+def _cumulative(op: Op, rng: Rng) -> Iterator[Sample]:
+    assert isinstance(op, Cumulative)
+    for dtype, (shape, axis), reverse in itertools.product(dtypes.ALL, ALONG, (False, True)):
+        try:
+            op.types(dtype)
+        except DTypeError:
+            continue
+        attrs = {"axis": axis, "reverse": reverse}
+        yield Sample(tuple(draw(rng, dtype, shape, (-1.5, 1.5)) for _ in range(op.arity)), attrs)
+        if dtype.is_float and shape == (5,):
+            for values in ((-0.0, 0.0, -0.0, 1, -1), (1, np.nan, 3, np.inf, 5), (-np.inf, 1, np.inf, 2, 0)):
+                yield Sample((np.array(values, dtype.numpy),) * op.arity, attrs, special=True)
+
+
+def _sort(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, (shape, axis) in itertools.product(dtypes.ALL, ALONG):
+        yield Sample((draw(rng, dtype, shape),), {"axis": axis})
+        if shape == (67,):
+            yield Sample((SPECIAL[dtype],), {"axis": 0}, special=True)
+            yield Sample((rng.permutation(np.tile(SPECIAL[dtype], 5)),), {"axis": 0}, special=True)
+
+
 # -- random, special, control, held -----------------------------------------------------------------------------------
 
 
@@ -438,6 +468,8 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "reduction": _reduction,
     "contraction": _dot,
     "indexing": _indexing,
+    "cumulative": _cumulative,
+    "sorting": _sort,
     "random": _random_bits,
     "fused": _held,
     "composite": _held,

@@ -29,6 +29,7 @@ __all__ = [
     "Composite",
     "Contraction",
     "Control",
+    "Cumulative",
     "Elementwise",
     "Fused",
     "GraphBuilder",
@@ -39,6 +40,7 @@ __all__ = [
     "Op",
     "Random",
     "Reduction",
+    "Sorting",
     "Source",
     "Special",
     "materialize",
@@ -397,6 +399,54 @@ class Reduction(Op):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Cumulative(Op):
+    """y[i] = combine(y[i - 1], x0[i], x1[i], ...) along one axis, operands of one type; backwards if `reverse`.
+
+    `combine(s, y, *xs)` over the scalar protocol, one element after the other: the order is the definition's, so results of
+    exactly rounded steps are NumPy's. `start(dtype)` stands for y[-1]. `numpy(*xs, axis)` is for the forward direction;
+    `vjp(b, ct, y, *xs, axis, reverse)` gives the operands' cotangents.
+    """
+
+    kind: ClassVar[str] = "cumulative"
+
+    attributes: tuple[str, ...] = ("axis", "reverse")
+    arity: int = 1
+    types: TypeRule
+    numpy: Callable[..., Array]
+    combine: Callable[..., Any]
+    start: Callable[[DType], float]
+    vjp: Callable[..., Sequence[Any]]
+    exact: bool = True
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        tensors = self.tensors(operands, self.arity)
+        x = tensors[0]
+        if any(t != x for t in tensors):
+            raise ShapeError(type_error(self.name, "operands must have equal types", operands))
+        if not 0 <= attrs["axis"] < x.rank:
+            raise ShapeError(type_error(self.name, f"axis {attrs['axis']} is not an axis of the operand", operands))
+        try:
+            return (TensorType(self.types(x.dtype), x.shape),)
+        except DTypeError as error:
+            raise DTypeError(type_error(self.name, str(error), operands)) from None
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        axis, reverse = attrs["axis"], attrs["reverse"]
+        turned = [np.flip(x, axis) for x in operands] if reverse else operands
+        with np.errstate(all="ignore"):
+            y = np.asarray(self.numpy(*turned, axis), dtype=operands[0].dtype)
+        return (np.flip(y, axis) if reverse else y,)
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        if not b.type(results[0]).dtype.is_float:
+            return [None] * len(operands)
+        return self.vjp(b, cotangents[0], results[0], *operands, **attrs)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Contraction(Op):
     """A sum of products over contracted axes; attributes are dimension numbers. `types(x, y)` gives the result dtype,
     `shape(x, y, **attrs)` the shape; `vjp(b, ct, x, y, **attrs)`."""
@@ -472,6 +522,14 @@ class Indexing(_Stated):
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         results = super().evaluate(lengthened(self, operands), attrs)
         return tuple(_shortened(y, operands[0].dtype) for y in results)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sorting(_Stated):
+    """Elements put in order along the attribute `axis`. `before(s, x, y)`: whether x stands before y, a strict weak order."""
+
+    kind: ClassVar[str] = "sorting"
+    before: Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,6 +7,7 @@ from graphc.ops import (
     contraction,
     control,
     conversion,
+    cumulative,
     division,
     fused,
     indexing,
@@ -14,6 +15,7 @@ from graphc.ops import (
     movement,
     random,
     reduction,
+    sorting,
     special,
     transcendental,
 )
@@ -23,6 +25,7 @@ __all__ = [
     "contraction",
     "control",
     "conversion",
+    "cumulative",
     "division",
     "fused",
     "indexing",
@@ -30,6 +33,7 @@ __all__ = [
     "movement",
     "random",
     "reduction",
+    "sorting",
     "special",
     "transcendental",
 ]

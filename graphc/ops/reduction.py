@@ -23,7 +23,7 @@ from graphc.ir.types import Shape
 from graphc.ops.arithmetic import maximum, minimum
 from graphc.ops.rules import same_any, same_bool, same_number
 
-__all__ = ["all_", "any_", "argmax", "argmin", "max_", "min_", "prod", "sum_"]
+__all__ = ["all_", "any_", "argmax", "argmin", "greatest", "least", "max_", "min_", "prod", "sum_"]
 
 Array = NDArray[Any]
 Axes = tuple[int, ...]
@@ -35,14 +35,14 @@ def _expand(b: Builder, reduced: Any, shape: Shape, axes: Axes) -> Any:
     return b.broadcast(b.reshape(reduced, shape=kept), shape=shape)
 
 
-def _least(dtype: DType) -> float:
+def least(dtype: DType) -> float:
     """The value below all others: -inf, the least integer, False."""
     if dtype.is_float:
         return -math.inf
     return -(1 << (dtype.bits - 1)) if dtype.is_signed else 0
 
 
-def _greatest(dtype: DType) -> float:
+def greatest(dtype: DType) -> float:
     if dtype.is_float:
         return math.inf
     return (1 << (dtype.bits - 1 if dtype.is_signed else dtype.bits)) - 1
@@ -147,7 +147,7 @@ max_ = register(
         types=same_number,
         numpy=lambda x, axes: np.max(x, axis=axes),
         combine=maximum.scalar,
-        identity=_least,
+        identity=least,
         vjp=_extremum_vjp,
         empty=False,
         exact=True,
@@ -162,7 +162,7 @@ min_ = register(
         types=same_number,
         numpy=lambda x, axes: np.min(x, axis=axes),
         combine=minimum.scalar,
-        identity=_greatest,
+        identity=greatest,
         vjp=_extremum_vjp,
         empty=False,
         exact=True,
@@ -233,7 +233,7 @@ argmax = register(
         types=_position_type,
         numpy=lambda x, axes: np.argmax(x, axis=axes[0]),
         combine=_beats(_greater),
-        identity=lambda dtype: False if dtype.is_bool else _least(dtype),
+        identity=lambda dtype: False if dtype.is_bool else least(dtype),
         arg=True,
         empty=False,
         exact=True,
@@ -248,7 +248,7 @@ argmin = register(
         types=_position_type,
         numpy=lambda x, axes: np.argmin(x, axis=axes[0]),
         combine=_beats(_less),
-        identity=lambda dtype: True if dtype.is_bool else _greatest(dtype),
+        identity=lambda dtype: True if dtype.is_bool else greatest(dtype),
         arg=True,
         empty=False,
         exact=True,

@@ -1,0 +1,228 @@
+"""Cumulative ops: running sums, products, extrema and recurrences along one axis. Layer 2.
+
+Element after element in the order of the axis (backwards if `reverse`), as NumPy's `accumulate`. Empty operands give an
+empty result.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.dtypes import DType, int64
+from graphc.ir.dims import product
+from graphc.ir.op import Builder, Cumulative
+from graphc.ir.registry import register
+from graphc.ir.scalar import S, Scalar
+from graphc.ops import mathlib
+from graphc.ops.arithmetic import maximum, minimum
+from graphc.ops.reduction import greatest, least
+from graphc.ops.rules import same_float, same_number
+
+__all__ = [
+    "cumulative_logsumexp",
+    "cumulative_max",
+    "cumulative_min",
+    "cumulative_prod",
+    "cumulative_sum",
+    "linear_recurrence",
+    "scatter_along",
+]
+
+Array = NDArray[Any]
+
+
+def scatter_along(b: Builder, like: Any, indices: Any, updates: Any, axis: int) -> Any:
+    """Zeros of the shape of `like` to which updates[i, j, k] is added at [i, indices[i, j, k], k] (for axis 1), and so on.
+
+    Indices are known to be in range. On the flattened tensor: scatter_add has one index for an element.
+    """
+    shape = b.type(indices).shape
+    whole = b.type(like).shape
+    inner = product(whole[axis + 1 :])
+    flat = b.multiply(indices, b.full(shape, inner, int64))
+    stride = inner * whole[axis]
+    for a in reversed(range(axis)):
+        flat = b.add(flat, _scaled_iota(b, shape, a, stride))
+        stride = stride * whole[a]
+    stride = 1
+    for a in reversed(range(axis + 1, len(shape))):
+        flat = b.add(flat, _scaled_iota(b, shape, a, stride))
+        stride = stride * whole[a]
+    size = (product(shape),)
+    zeros = b.full((product(whole),), 0.0, b.type(updates).dtype)
+    flat_updates = b.reshape(updates, shape=size)
+    added = b.scatter_add(zeros, b.reshape(flat, shape=size), flat_updates, axis=0, mode="clip")
+    return b.reshape(added, shape=whole)
+
+
+def _scaled_iota(b: Builder, shape: Any, axis: int, stride: Any) -> Any:
+    positions = b.iota(shape=shape, axis=axis, dtype=int64)
+    return b.multiply(positions, b.full(shape, stride, int64))
+
+
+# -- sums and recurrences -----------------------------------------------------------------------------------------------
+
+
+cumulative_sum = register(
+    Cumulative(
+        name="cumulative_sum",
+        doc="y[i] = x[0] + ... + x[i] along `axis`, one after the other; integers wrap; NaN stays once it has come.",
+        types=same_number,
+        numpy=lambda x, axis: np.cumsum(x, axis=axis, dtype=x.dtype),
+        combine=lambda s, y, x: s.add(y, x),
+        start=lambda dtype: -0.0 if dtype.is_float else 0,
+        vjp=lambda b, ct, y, x, axis, reverse: [b.cumulative_sum(ct, axis=axis, reverse=not reverse)],
+    )
+)
+
+
+def _recurrence_numpy(a: Array, x: Array, axis: int) -> Array:
+    a, x = np.moveaxis(a, axis, 0), np.moveaxis(x, axis, 0)
+    y = np.empty_like(x)
+    last = np.zeros(x.shape[1:], x.dtype)
+    for i in range(x.shape[0]):
+        last = a[i] * last + x[i]
+        y[i] = last
+    return np.moveaxis(y, 0, axis)
+
+
+def _shifted(b: Builder, x: Any, axis: int, reverse: bool, first: float) -> Any:
+    """y[i] = x[i - 1] (x[i + 1] if `reverse`), with `first` at the end that has no such element."""
+    shape = b.type(x).shape
+    count = shape[axis]
+    if count == 0:
+        return x
+    start = tuple(1 if a == axis and reverse else 0 for a in range(len(shape)))
+    size = tuple(count - 1 if a == axis else d for a, d in enumerate(shape))
+    kept = b.slice(x, start=start, size=size, step=(1,) * len(shape))
+    gap = tuple(1 if a == axis else 0 for a in range(len(shape)))
+    none = (0,) * len(shape)
+    value = b.full((), first, b.type(x).dtype)
+    return b.pad(kept, value, low=none if reverse else gap, high=gap if reverse else none)
+
+
+def _recurrence_vjp(b: Builder, ct: Any, y: Any, a: Any, x: Any, axis: int, reverse: bool) -> list[Any]:
+    """The adjoint recurrence runs the other way: g[i] = ct[i] + a[i + 1] * g[i + 1]."""
+    g = b.linear_recurrence(_shifted(b, a, axis, not reverse, 0.0), ct, axis=axis, reverse=not reverse)
+    return [b.multiply(g, _shifted(b, y, axis, reverse, 0.0)), g]
+
+
+linear_recurrence = register(
+    Cumulative(
+        name="linear_recurrence",
+        doc="""y[i] = x0[i] * y[i - 1] + x1[i] along `axis`, with y[-1] = 0: infinite or NaN x0[0] gives NaN. A compiled step
+        may be rounded once.""",
+        arity=2,
+        types=same_float,
+        numpy=_recurrence_numpy,
+        combine=lambda s, y, a, x: s.add(s.mul(a, y), x),
+        start=lambda dtype: 0.0,
+        vjp=_recurrence_vjp,
+        exact=False,
+    )
+)
+
+
+def _cumulative_prod_vjp(b: Builder, ct: Any, y: Any, x: Any, axis: int, reverse: bool) -> list[Any]:
+    """sum over i >= j of ct[i] * (product of x[k], k <= i, k != j) = y[j - 1] * g[j], g[j] = ct[j] + x[j + 1] * g[j + 1]:
+    no division, so zeros need no special case."""
+    g = b.linear_recurrence(_shifted(b, x, axis, not reverse, 0.0), ct, axis=axis, reverse=not reverse)
+    return [b.multiply(_shifted(b, y, axis, reverse, 1.0), g)]
+
+
+cumulative_prod = register(
+    Cumulative(
+        name="cumulative_prod",
+        doc="""y[i] = x[0] * ... * x[i] along `axis`, one after the other; integers wrap. The derivative is right where
+        elements are 0, too.""",
+        types=same_number,
+        numpy=lambda x, axis: np.cumprod(x, axis=axis, dtype=x.dtype),
+        combine=lambda s, y, x: s.mul(y, x),
+        start=lambda dtype: 1,
+        vjp=_cumulative_prod_vjp,
+    )
+)
+
+
+# -- extrema --------------------------------------------------------------------------------------------------------------
+
+
+def _extremum_vjp(b: Builder, ct: Any, y: Any, x: Any, axis: int, reverse: bool) -> list[Any]:
+    """All goes to the element that is the extremum: of equal ones the last that came."""
+    shape = b.type(x).shape
+    positions = b.iota(shape=shape, axis=axis, dtype=int64)
+    reached = b.bitwise_or(b.equal(x, y), b.not_equal(x, x))
+    if reverse:
+        nowhere = b.full(shape, shape[axis] - 1, int64)
+        latest = b.cumulative_min(b.select(reached, positions, nowhere), axis=axis, reverse=True)
+    else:
+        latest = b.cumulative_max(b.select(reached, positions, b.full(shape, 0, int64)), axis=axis, reverse=False)
+    return [scatter_along(b, x, latest, ct, axis)]
+
+
+cumulative_max = register(
+    Cumulative(
+        name="cumulative_max",
+        doc="""y[i] = the greatest of x[0], ..., x[i] along `axis`; NaN stays once it has come; of zeros of both signs
+        either. The derivative goes to the last element that equals the maximum.""",
+        types=same_number,
+        numpy=lambda x, axis: np.maximum.accumulate(x, axis=axis),
+        combine=maximum.scalar,
+        start=least,
+        vjp=_extremum_vjp,
+    )
+)
+
+cumulative_min = register(
+    Cumulative(
+        name="cumulative_min",
+        doc="""y[i] = the least of x[0], ..., x[i] along `axis`; NaN stays once it has come; of zeros of both signs either.
+        The derivative goes to the last element that equals the minimum.""",
+        types=same_number,
+        numpy=lambda x, axis: np.minimum.accumulate(x, axis=axis),
+        combine=minimum.scalar,
+        start=greatest,
+        vjp=_extremum_vjp,
+    )
+)
+
+
+# -- log-sum-exp ----------------------------------------------------------------------------------------------------------
+
+
+def _logaddexp_scalar(s: Scalar, y: S, x: S) -> S:
+    """max(x, y) + log1p(exp(-|x - y|)); of equal operands, infinite ones too, the distance is 0."""
+    dtype: DType = s.dtype(x)
+    apart = s.select(s.eq(x, y), s.const(dtype, 0.0), s.abs(s.sub(x, y)))
+    return s.add(maximum.scalar(s, y, x), mathlib.log1p(s, mathlib.exp(s, s.neg(apart))))
+
+
+def _logsumexp_vjp(b: Builder, ct: Any, y: Any, x: Any, axis: int, reverse: bool) -> list[Any]:
+    """ct_x[j] = sum over i >= j of ct[i] * exp(x[j] - y[i]), in logarithms, so that nothing overflows; the positive and
+    the negative part of ct apart."""
+    zero = b.like(ct, 0.0)
+    parts = []
+    for part in (b.maximum(ct, zero), b.maximum(b.negative(ct), zero)):
+        logs = b.subtract(b.log(part), y)
+        total = b.cumulative_logsumexp(logs, axis=axis, reverse=not reverse)
+        parts.append(b.exp(b.add(total, x)))
+    return [b.subtract(*parts)]
+
+
+cumulative_logsumexp = register(
+    Cumulative(
+        name="cumulative_logsumexp",
+        doc="""y[i] = log(exp(x[0]) + ... + exp(x[i])) along `axis`, without overflow. -inf adds nothing, +inf gives +inf, NaN
+        stays once it has come.""",
+        types=same_float,
+        numpy=lambda x, axis: np.logaddexp.accumulate(x, axis=axis),
+        combine=_logaddexp_scalar,
+        start=lambda dtype: -math.inf,
+        vjp=_logsumexp_vjp,
+        exact=False,
+    )
+)
