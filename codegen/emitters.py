@@ -110,7 +110,7 @@ def job_of(node: Node) -> Job:
 
 def _schedule(node: Node) -> str:
     if isinstance(node.op, Indexing):
-        return "loop" if len(node.operands) == 2 else "scatter"
+        return "loop" if node.op.combine is None else "scatter"
     for kind, schedule in _SCHEDULES:
         if isinstance(node.op, kind) and (kind is not Control or is_control(node)):
             return schedule

@@ -32,7 +32,7 @@ from graphc.ir.scalar import S, Scalar
 from graphc.ir.types import Shape, TensorType, Type
 from graphc.ops.indexing import position
 
-__all__ = ["expand", "expand_scatter_add"]
+__all__ = ["expand", "expand_scatter"]
 
 #: Axis numbers from here on are dynamic indices.
 _DYNAMIC = 1 << 20
@@ -58,9 +58,12 @@ def expand(body: Graph, aliases: Mapping[int, int] | None = None) -> Group:
     return _Expander(body, aliases or {}).group()
 
 
-def expand_scatter_add(types: Sequence[TensorType], axis: int, mode: str, *, aliased: bool = False) -> Group:
-    """The group of `scatter_add(x, indices, updates)`: buffers x, indices, updates and the result, or, if the result is
-    `aliased` to x, x, indices and updates. Additions to one element are made in row-major order of the indices."""
+def expand_scatter(
+    types: Sequence[TensorType], axis: int, mode: str, combine: Callable[..., S], *, aliased: bool = False
+) -> Group:
+    """The group of a scattering op on (x, indices, updates): buffers x, indices, updates and the result, or, if the result
+    is `aliased` to x, x, indices and updates. `combine(s, old, new)` is applied to one element after the other, in row-major
+    order of the indices."""
     x, indices, updates = types
     rank = len(indices.shape)
     dag = Dag()
@@ -76,7 +79,7 @@ def expand_scatter_add(types: Sequence[TensorType], axis: int, mode: str, *, ali
     value = dag.load(updates.dtype, dag.access(2, _terms(walked, updates.shape)))
     access = dag.access(target, terms, 0, [(place, strides[axis])])
     domain = frozenset(a for a in walked if a is not None)
-    stores: list[Store | Add] = [Add(access, value, domain, lambda s, old, new: s.add(old, new))]
+    stores: list[Store | Add] = [Add(access, value, domain, combine)]
     buffers = [Buffer(t.dtype, t.shape) for t in types]
     if not aliased:
         copied = [len(extents) + a if d != 1 else None for a, d in enumerate(x.shape)]

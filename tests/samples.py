@@ -33,7 +33,7 @@ from graphc.dtypes import (
 )
 from graphc.errors import DTypeError
 from graphc.ir.graph import Graph, Literal, input_value
-from graphc.ir.op import Cumulative, Elementwise, GraphBuilder, Op, Reduction
+from graphc.ir.op import Cumulative, Elementwise, GraphBuilder, Indexing, Op, Reduction
 from graphc.ir.types import TOKEN, TensorType, Type
 
 __all__ = ["SPECIAL", "Sample", "samples", "smooth_samples", "special_values"]
@@ -340,10 +340,11 @@ def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DTyp
 def _indexing(op: Op, rng: Rng) -> Iterator[Sample]:
     for (shape, index_shape, axis), mode in itertools.product(TAKES, ("raise", "wrap", "clip")):
         for dtype, index_dtype in _INDEXED:
-            if op.name == "scatter_add" and dtype is bool_:
+            writes = isinstance(op, Indexing) and op.combine is not None
+            if writes and dtype is bool_ and op.name != "scatter_set":
                 continue
             operands = [draw(rng, dtype, shape), _indices(rng, shape[axis], index_shape, mode, index_dtype)]
-            if op.name == "scatter_add":
+            if writes:
                 operands.append(draw(rng, dtype, (*shape[:axis], *index_shape, *shape[axis + 1 :])))
             yield Sample(tuple(operands), {"axis": axis, "mode": mode})
 

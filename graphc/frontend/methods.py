@@ -30,12 +30,14 @@ from graphc.frontend import (
     composed,
     context,
     creation,
+    cumulating,
     elementwise,
     indexing,
     numpy_functions,
     products,
     reducing,
     shaping,
+    sorting,
 )
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, describe
@@ -312,6 +314,12 @@ METHODS: dict[str, Callable[..., Any]] = {
     "trace": lambda x, offset=0, axis1=0, axis2=1, dtype=None: arranging.trace(
         x, offset=offset, axis1=axis1, axis2=axis2, dtype=dtype
     ),
+    "cumsum": cumulating.cumsum,
+    "cumprod": cumulating.cumprod,
+    "argsort": lambda x, axis=-1: sorting.argsort(x, axis=axis),
+    "topk": sorting.topk,
+    "nonzero": sorting.nonzero,
+    "searchsorted": lambda x, v, side="left", sorter=None: sorting.searchsorted(x, v, side=side, sorter=sorter),
     "copy": _copy,
     "clone": _copy,
     "softmax": reducing.softmax,
@@ -383,6 +391,8 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
     if getattr(ufunc, "__name__", "") in ("erf", "erfc", "expit") and method == "__call__":
         special = {"erf": elementwise.erf, "erfc": elementwise.erfc, "expit": elementwise.sigmoid}[ufunc.__name__]
         return as_kind(special(*inputs), inputs)
+    if method == "accumulate" and ufunc in cumulating.ACCUMULATE:
+        return as_kind(_accumulate(ufunc, *inputs, **kwargs), inputs)
     what = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if method == "__call__" and ufunc in UFUNC_FUNCTIONS:
         raise _unknown(
@@ -401,6 +411,12 @@ _METHOD_HINTS = {
     "accumulate": "There are no running sums yet; compute it outside of the compiled function.",
     "reduceat": "Reduce slices, and put the results together with np.stack.",
 }
+
+
+def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Tensor:
+    _no_out(out)
+    names = {} if dtype is None else {"dtype": dtype}
+    return cumulating.ACCUMULATE[ufunc](x, axis=axis, **names)
 
 
 def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

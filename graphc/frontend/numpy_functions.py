@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.frontend import arranging, composed, shaping
+from graphc.errors import UnsupportedError, message
+from graphc.frontend import arranging, composed, cumulating, shaping, sorting
+from graphc.frontend.source import user_location
 
 __all__ = ["FUNCTIONS"]
 
@@ -66,4 +68,68 @@ _ARRANGING: dict[Any, Callable[..., Any]] = {
     np.pad: arranging.pad,
 }
 
-FUNCTIONS: dict[Any, Callable[..., Any]] = {**_ELEMENTWISE, **_ARRANGING}
+_CUMULATING: dict[Any, Callable[..., Any]] = {
+    np.cumsum: lambda a, axis=None, dtype=None, out=None: cumulating.cumsum(a, axis, dtype),
+    np.cumprod: lambda a, axis=None, dtype=None, out=None: cumulating.cumprod(a, axis, dtype),
+    np.nancumsum: lambda a, axis=None, dtype=None, out=None: cumulating.nancumsum(a, axis, dtype),
+    np.nancumprod: lambda a, axis=None, dtype=None, out=None: cumulating.nancumprod(a, axis, dtype),
+    np.cumulative_sum: lambda x, /, *, axis=None, dtype=None, out=None, include_initial=False: (
+        cumulating.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
+    ),
+    np.cumulative_prod: lambda x, /, *, axis=None, dtype=None, out=None, include_initial=False: (
+        cumulating.cumulative_prod(x, axis=axis, dtype=dtype, include_initial=include_initial)
+    ),
+}
+
+
+def _no_weights(weights: Any) -> None:
+    if weights is not None:
+        raise UnsupportedError(message("weights= is not supported", location=user_location()))
+
+
+def _quantile(function: Callable[..., Any]) -> Callable[..., Any]:
+    def quantile(
+        a: Any,
+        q: Any,
+        axis: Any = None,
+        out: Any = None,
+        overwrite_input: bool = False,
+        method: str = "linear",
+        keepdims: bool = False,
+        *,
+        weights: Any = None,
+    ) -> Any:
+        _no_weights(weights)
+        return function(a, q, axis=axis, method=method, keepdims=keepdims)
+
+    return quantile
+
+
+_SORTING: dict[Any, Callable[..., Any]] = {
+    np.sort: lambda a, axis=-1, kind=None, order=None, *, stable=None: sorting.sort(a, axis=axis),
+    np.argsort: lambda a, axis=-1, kind=None, order=None, *, stable=None: sorting.argsort(a, axis=axis),
+    np.partition: lambda a, kth, axis=-1, kind="introselect", order=None: sorting.partition(a, kth, axis),
+    np.argpartition: lambda a, kth, axis=-1, kind="introselect", order=None: sorting.argpartition(a, kth, axis),
+    np.searchsorted: lambda a, v, side="left", sorter=None: sorting.searchsorted(a, v, side=side, sorter=sorter),
+    np.digitize: lambda x, bins, right=False: sorting.searchsorted(bins, x, side="left" if right else "right"),
+    np.isin: lambda element, test_elements, assume_unique=False, invert=False, *, kind=None: sorting.isin(
+        element, test_elements, invert=invert
+    ),
+    np.median: lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: sorting.median(
+        a, axis=axis, keepdims=keepdims
+    ),
+    np.quantile: _quantile(sorting.quantile),
+    np.percentile: _quantile(sorting.percentile),
+    np.unique: lambda ar, return_index=False, return_inverse=False, return_counts=False: sorting.unique(
+        ar, return_index, return_inverse, return_counts
+    ),
+    np.unique_values: sorting.unique_values,
+    np.unique_counts: sorting.unique_counts,
+    np.unique_inverse: sorting.unique_inverse,
+    np.unique_all: sorting.unique_all,
+    np.nonzero: sorting.nonzero,
+    np.flatnonzero: sorting.flatnonzero,
+    np.argwhere: sorting.argwhere,
+}
+
+FUNCTIONS: dict[Any, Callable[..., Any]] = {**_ELEMENTWISE, **_ARRANGING, **_CUMULATING, **_SORTING}

@@ -14,6 +14,7 @@ from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, checked_dtype
 
 __all__ = [
+    "accumulator",
     "all",
     "any",
     "argmax",
@@ -45,7 +46,7 @@ def _keep(out: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return reshape(out, tuple(1 if a in axes else d for a, d in enumerate(x.shape)))
 
 
-def _accumulator(x: Tensor, dtype: Any) -> np.dtype[Any]:
+def accumulator(x: Tensor, dtype: Any) -> np.dtype[Any]:
     """The dtype in which NumPy sums and multiplies: bool and integers narrower than 64 bits widen."""
     if dtype is not None:
         return checked_dtype(dtype).numpy
@@ -58,13 +59,13 @@ def _accumulator(x: Tensor, dtype: Any) -> np.dtype[Any]:
 def sum(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Sum over axes (all by default)."""
     tensor = as_tensor(x)
-    return _reduce("sum", convert(tensor, _accumulator(tensor, dtype)), axis, keepdims)
+    return _reduce("sum", convert(tensor, accumulator(tensor, dtype)), axis, keepdims)
 
 
 def prod(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
     """Product over axes."""
     tensor = as_tensor(x)
-    return _reduce("prod", convert(tensor, _accumulator(tensor, dtype)), axis, keepdims)
+    return _reduce("prod", convert(tensor, accumulator(tensor, dtype)), axis, keepdims)
 
 
 def _extremum(name: str, x: Any, axis: Axis, keepdims: bool) -> Tensor:

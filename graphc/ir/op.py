@@ -515,9 +515,11 @@ class Special(_Stated):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Indexing(_Stated):
-    """Elements chosen by run-time indices. The result has the first operand's dtype."""
+    """Elements chosen by run-time indices: read, or, with `combine(s, old, new)`, written one after the other. The result has
+    the first operand's dtype."""
 
     kind: ClassVar[str] = "indexing"
+    combine: Callable[..., Any] | None = None
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         results = super().evaluate(lengthened(self, operands), attrs)

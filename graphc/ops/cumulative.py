@@ -35,33 +35,23 @@ __all__ = [
 Array = NDArray[Any]
 
 
-def scatter_along(b: Builder, like: Any, indices: Any, updates: Any, axis: int) -> Any:
-    """Zeros of the shape of `like` to which updates[i, j, k] is added at [i, indices[i, j, k], k] (for axis 1), and so on.
+def scatter_along(b: Builder, indices: Any, updates: Any, axis: int) -> Any:
+    """Zeros to which updates[i, j, k] is added at [i, indices[i, j, k], k] (for axis 1), and so on; all of one shape.
 
-    Indices are known to be in range. On the flattened tensor: scatter_add has one index for an element.
+    Indices are known to be in range. On the flattened tensor with the axis last, where a row's start is an element's flat
+    position less its position in the row.
     """
+    rank = len(b.type(indices).shape)
+    perm = (*(a for a in range(rank) if a != axis), axis)
+    back = tuple(perm.index(a) for a in range(rank))
+    indices, updates = b.transpose(indices, perm=perm), b.transpose(updates, perm=perm)
     shape = b.type(indices).shape
-    whole = b.type(like).shape
-    inner = product(whole[axis + 1 :])
-    flat = b.multiply(indices, b.full(shape, inner, int64))
-    stride = inner * whole[axis]
-    for a in reversed(range(axis)):
-        flat = b.add(flat, _scaled_iota(b, shape, a, stride))
-        stride = stride * whole[a]
-    stride = 1
-    for a in reversed(range(axis + 1, len(shape))):
-        flat = b.add(flat, _scaled_iota(b, shape, a, stride))
-        stride = stride * whole[a]
-    size = (product(shape),)
-    zeros = b.full((product(whole),), 0.0, b.type(updates).dtype)
-    flat_updates = b.reshape(updates, shape=size)
-    added = b.scatter_add(zeros, b.reshape(flat, shape=size), flat_updates, axis=0, mode="clip")
-    return b.reshape(added, shape=whole)
-
-
-def _scaled_iota(b: Builder, shape: Any, axis: int, stride: Any) -> Any:
-    positions = b.iota(shape=shape, axis=axis, dtype=int64)
-    return b.multiply(positions, b.full(shape, stride, int64))
+    flat = (product(shape),)
+    places = b.reshape(b.iota(shape=flat, axis=0, dtype=int64), shape=shape)
+    targets = b.add(b.subtract(places, b.iota(shape=shape, axis=rank - 1, dtype=int64)), indices)
+    zeros = b.full(flat, 0.0, b.type(updates).dtype)
+    added = b.scatter_add(zeros, b.reshape(targets, shape=flat), b.reshape(updates, shape=flat), axis=0, mode="clip")
+    return b.transpose(b.reshape(added, shape=shape), perm=back)
 
 
 # -- sums and recurrences -----------------------------------------------------------------------------------------------
@@ -157,11 +147,11 @@ def _extremum_vjp(b: Builder, ct: Any, y: Any, x: Any, axis: int, reverse: bool)
     positions = b.iota(shape=shape, axis=axis, dtype=int64)
     reached = b.bitwise_or(b.equal(x, y), b.not_equal(x, x))
     if reverse:
-        nowhere = b.full(shape, shape[axis] - 1, int64)
+        nowhere = b.full(shape, 2**62, int64)
         latest = b.cumulative_min(b.select(reached, positions, nowhere), axis=axis, reverse=True)
     else:
         latest = b.cumulative_max(b.select(reached, positions, b.full(shape, 0, int64)), axis=axis, reverse=False)
-    return [scatter_along(b, x, latest, ct, axis)]
+    return [scatter_along(b, latest, ct, axis)]
 
 
 cumulative_max = register(

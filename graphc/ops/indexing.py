@@ -7,7 +7,7 @@ axis cannot be indexed in any mode, except by no index at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,24 @@ from numpy.typing import NDArray
 
 from graphc.dtypes import int64, uint64
 from graphc.errors import BoundsError, DTypeError, ShapeError
+from graphc.ir.dims import product
 from graphc.ir.op import Builder, Indexing, type_error
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ir.types import Shape, TensorType, Type
+from graphc.ops.arithmetic import maximum, minimum
 
-__all__ = ["MODES", "bounds_message", "position", "scatter_add", "take"]
+__all__ = [
+    "MODES",
+    "bounds_message",
+    "position",
+    "scatter_add",
+    "scatter_max",
+    "scatter_min",
+    "scatter_multiply",
+    "scatter_set",
+    "take",
+]
 
 Array = NDArray[Any]
 
@@ -129,23 +141,51 @@ take = register(
 )
 
 
-def _scatter_add_rule(*operands: Type, axis: int, mode: str) -> tuple[Type, ...]:
-    if len(operands) != 3:
-        raise ShapeError(type_error("scatter_add", f"takes 3 operands, got {len(operands)}", operands))
-    x, shape = _check("scatter_add", operands[0], operands[1], axis, mode, operands)
-    if x.dtype.is_bool:
-        raise DTypeError(type_error("scatter_add", "takes numbers, not bool", operands))
-    if operands[2] != TensorType(x.dtype, shape):
-        raise ShapeError(type_error("scatter_add", f"updates must be {TensorType(x.dtype, shape)}", operands))
-    return (x,)
+def _scatter_rule(name: str, bools: bool) -> Callable[..., tuple[Type, ...]]:
+    def rule(*operands: Type, axis: int, mode: str) -> tuple[Type, ...]:
+        if len(operands) != 3:
+            raise ShapeError(type_error(name, f"takes 3 operands, got {len(operands)}", operands))
+        x, shape = _check(name, operands[0], operands[1], axis, mode, operands)
+        if x.dtype.is_bool and not bools:
+            raise DTypeError(type_error(name, "takes numbers, not bool", operands))
+        if operands[2] != TensorType(x.dtype, shape):
+            raise ShapeError(type_error(name, f"updates must be {TensorType(x.dtype, shape)}", operands))
+        return (x,)
+
+    return rule
 
 
-def _scatter_add_numpy(x: Array, indices: Array, updates: Array, axis: int, mode: str) -> Array:
-    result = np.array(x, order="C")
-    where = _positions("scatter_add", indices, axis, x.shape[axis], mode)
-    at: Any = (*(slice(None),) * axis, where)
-    np.add.at(result, at, updates)
-    return result
+def _scatter_numpy(name: str, write: Callable[[Array, Any, Array], None]) -> Callable[..., Array]:
+    def numpy(x: Array, indices: Array, updates: Array, axis: int, mode: str) -> Array:
+        result = np.array(x, order="C")
+        where = _positions(name, indices, axis, x.shape[axis], mode)
+        write(result, (*(slice(None),) * axis, where), updates)
+        return result
+
+    return numpy
+
+
+def _scatter(
+    name: str,
+    doc: str,
+    write: Callable[[Array, Any, Array], None],
+    combine: Callable[[Scalar, S, S], S],
+    vjp: Callable[..., list[Any]],
+    *,
+    bools: bool = False,
+) -> Indexing:
+    return register(
+        Indexing(
+            name=name,
+            doc=doc,
+            attributes=("axis", "mode"),
+            rule=_scatter_rule(name, bools),
+            numpy=_scatter_numpy(name, write),
+            combine=combine,
+            vjp=vjp,
+            fallible=True,
+        )
+    )
 
 
 def _scatter_add_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, axis: int, mode: str) -> list[Any]:
@@ -153,16 +193,93 @@ def _scatter_add_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, a
     return [ct, None, b.take(ct, operands[1], axis=axis, mode=mode)]
 
 
-scatter_add = register(
-    Indexing(
-        name="scatter_add",
-        doc="""A copy of x (operand 0) to which for every i, in row-major order of `indices` (operand 1), updates[a,
-        i, b] (operand 2) is added at [a, indices[i], b]; each addition is rounded, integers wrap. `updates` has the
-        shape of `take`'s result. Empty indices give x.""",
-        attributes=("axis", "mode"),
-        rule=_scatter_add_rule,
-        numpy=_scatter_add_numpy,
-        vjp=_scatter_add_vjp,
-        fallible=True,
-    )
+scatter_add = _scatter(
+    "scatter_add",
+    """A copy of x (operand 0) to which for every i, in row-major order of `indices` (operand 1), updates[a, i, b] (operand 2)
+    is added at [a, indices[i], b]; each addition is rounded, integers wrap. `updates` has the shape of `take`'s result.
+    Empty indices give x.""",
+    np.add.at,
+    lambda s, old, new: s.add(old, new),
+    _scatter_add_vjp,
+)
+
+
+def _assign(x: Array, at: Any, updates: Array) -> None:
+    x[at] = updates
+
+
+def _scatter_set_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, axis: int, mode: str) -> list[Any]:
+    """What was overwritten gets nothing: neither elements of x nor updates that a later one replaced. To know these, the
+    numbers of the updates are written in the same way, and read back."""
+    x, indices, updates = operands
+    ct = cotangents[0]
+    shape = b.type(indices).shape
+    number = b.reshape(b.iota(shape=(product(shape),), axis=0, dtype=int64), shape=shape)
+    trailing = len(b.type(x).shape) - axis - 1
+    number = b.reshape(number, shape=(*shape, *(1,) * trailing))
+    number = b.broadcast(number, shape=b.type(updates).shape)
+    unwritten = b.full(b.type(x).shape, -1, int64)
+    written = b.scatter_set(unwritten, indices, number, axis=axis, mode=mode)
+    last = b.equal(b.take(written, indices, axis=axis, mode=mode), number)
+    kept = b.equal(written, unwritten)
+    return [(ct, kept), None, (b.take(ct, indices, axis=axis, mode=mode), last)]
+
+
+scatter_set = _scatter(
+    "scatter_set",
+    """A copy of x (operand 0) in which for every i, in row-major order of `indices` (operand 1), the element at [a, indices[i],
+    b] is replaced by updates[a, i, b] (operand 2): of repeated indices the last one wins, as in NumPy. Bits are copied.""",
+    _assign,
+    lambda s, old, new: new,
+    _scatter_set_vjp,
+    bools=True,
+)
+
+
+def _scatter_extremum_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, axis: int, mode: str) -> list[Any]:
+    """All candidates equal to the extremum, the old element and updates, share equally."""
+    x, indices, updates = operands
+    ct, y = cotangents[0], results[0]
+    dtype = b.type(x).dtype
+    taken = b.take(y, indices, axis=axis, mode=mode)
+    old, new = b.equal(x, y), b.equal(updates, taken)
+    count = b.scatter_add(b.convert(old, dtype=dtype), indices, b.convert(new, dtype=dtype), axis=axis, mode=mode)
+    share = b.divide(ct, count)
+    return [(share, old), None, (b.take(share, indices, axis=axis, mode=mode), new)]
+
+
+scatter_max = _scatter(
+    "scatter_max",
+    """A copy of x (operand 0) in which for every i the element at [a, indices[i], b] (operand 1) is raised to updates[a, i, b]
+    (operand 2) where that is greater; NaN of either stays. Derivative: equal candidates share equally.""",
+    np.maximum.at,
+    lambda s, old, new: maximum.scalar(s, new, old),
+    _scatter_extremum_vjp,
+)
+
+scatter_min = _scatter(
+    "scatter_min",
+    """A copy of x (operand 0) in which for every i the element at [a, indices[i], b] (operand 1) is lowered to updates[a, i, b]
+    (operand 2) where that is less; NaN of either stays. Derivative: equal candidates share equally.""",
+    np.minimum.at,
+    lambda s, old, new: minimum.scalar(s, new, old),
+    _scatter_extremum_vjp,
+)
+
+
+def _scatter_multiply_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, axis: int, mode: str) -> list[Any]:
+    x, indices, updates = operands
+    ct = cotangents[0]
+    factors = b.scatter_multiply(b.like(x, 1.0), indices, updates, axis=axis, mode=mode)
+    whole = b.take(b.multiply(ct, results[0]), indices, axis=axis, mode=mode)
+    return [b.multiply(ct, factors), None, b.divide(whole, updates)]
+
+
+scatter_multiply = _scatter(
+    "scatter_multiply",
+    """A copy of x (operand 0) in which for every i, in row-major order of `indices` (operand 1), the element at [a, indices[i],
+    b] is multiplied by updates[a, i, b] (operand 2); integers wrap. The derivative by updates divides by them: NaN at 0.""",
+    np.multiply.at,
+    lambda s, old, new: s.mul(old, new),
+    _scatter_multiply_vjp,
 )

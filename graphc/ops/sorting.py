@@ -53,7 +53,7 @@ def _vjp(
     """Each cotangent goes back to where its element came from."""
     if cotangents[0] is None or not b.type(operands[0]).dtype.is_float:
         return [None]
-    return [scatter_along(b, operands[0], results[1], cotangents[0], axis)]
+    return [scatter_along(b, results[1], cotangents[0], axis)]
 
 
 sort = register(

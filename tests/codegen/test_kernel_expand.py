@@ -9,7 +9,7 @@ from samples import Sample, samples
 
 import graphc.ops  # noqa: F401  (fills the registry)
 from graphc import interp
-from graphc.codegen.expand import expand, expand_scatter_add
+from graphc.codegen.expand import expand, expand_scatter
 from graphc.codegen.kernel import Load
 from graphc.dtypes import DType, bool_, float32, float64, int32, int64, uint32
 from graphc.errors import CompileError
@@ -288,9 +288,11 @@ def test_scatter_add(dtype, mode, axis):
     arrays = [sample(t.shape, t.dtype, i) for i, t in enumerate(types)]
     arrays[1] = (arrays[1] % 5).astype(np.int32) - (1 if mode == "raise" else 3)
     want = get("scatter_add").evaluate(arrays, {"axis": axis, "mode": mode})[0]
-    got = Compiled(expand_scatter_add(types, axis, mode))(*arrays)
+    got = Compiled(expand_scatter(types, axis, mode, get("scatter_add").combine))(*arrays)
     assert got.tobytes() == want.tobytes()
-    updated = Compiled(expand_scatter_add(types, axis, mode, aliased=True))(*arrays[1:], inplace={0: arrays[0]})
+    updated = Compiled(expand_scatter(types, axis, mode, get("scatter_add").combine, aliased=True))(
+        *arrays[1:], inplace={0: arrays[0]}
+    )
     assert updated.tobytes() == want.tobytes()
 
 
