@@ -148,6 +148,7 @@ from graphc.frontend.elementwise import tan as tan
 from graphc.frontend.elementwise import tanh as tanh
 from graphc.frontend.elementwise import trunc as trunc
 from graphc.frontend.elementwise import where as where
+from graphc.frontend.indexing import put_along_axis as put_along_axis
 from graphc.frontend.indexing import take as take
 from graphc.frontend.indexing import take_along_axis as take_along_axis
 from graphc.frontend.namespace import can_cast as can_cast

@@ -335,6 +335,10 @@ def _is_special(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     return _marked(xs[0].bounded)
 
 
+def _sign_bit(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
+    return _marked(xs[0].known | (xs[0].lo > 0) | (xs[0].hi < 0))
+
+
 def _elementwise(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     """Ops on integers and bools, and floats made from them: known where all operands are."""
     assert not any(x.is_float for x in xs), f"tests/shadow.py has no rule for {node.op.name}"
@@ -470,6 +474,7 @@ _RULES_BY_NAME: Mapping[str, Rule] = {
     **dict.fromkeys(("floor_divide", "remainder"), _float_only(_floored)),
     **dict.fromkeys(_COMPARISONS, _comparison),
     **dict.fromkeys(("isnan", "isinf", "isfinite"), _is_special),
+    "signbit": _sign_bit,
     "subtract": _float_only(_subtract),
     "multiply": _float_only(_corners),
     "tan": _tan,

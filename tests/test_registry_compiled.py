@@ -26,7 +26,7 @@ from graphc.interp import evaluate
 from graphc.ir import registry
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Value, constant, input_value, make
-from graphc.ir.op import Elementwise, Op
+from graphc.ir.op import Elementwise, Indexing, Op
 from graphc.ir.parser import parse
 from graphc.ir.printer import large_literals, to_text
 from graphc.ir.types import TensorType, Type

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import ShapeError, UnsupportedError, message
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, result_dtype
 from graphc.frontend.shaping import (
@@ -342,7 +342,14 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any 
     positions = _POSITIONS.get(mode)
     if positions is None:
         known = ", ".join(("constant", *_POSITIONS))
-        raise ShapeError(message(f"pad: mode {mode!r} is not one of {known}", location=user_location()))
+        raise UnsupportedError(
+            message(
+                f"pad: mode {mode!r} is not one of {known}",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="Join slices of x with concat instead.",
+            )
+        )
     widths = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (tensor.ndim, 2))
     if (widths < 0).any():
         raise ShapeError(message(f"pad: widths cannot be negative: {widths.tolist()}", location=user_location()))

@@ -20,7 +20,7 @@ from graphc.frontend.shaping import integer, normalize_axis, permute_dims, resha
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 
-__all__ = ["assign_cast", "getitem", "setitem", "take", "take_along_axis"]
+__all__ = ["assign_cast", "classify", "getitem", "put_along_axis", "scattered", "setitem", "take", "take_along_axis"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _slice(x: Tensor, basic: _Basic) -> Tensor:
     return out if basic.shape == out.shape else op("reshape", out, shape=basic.shape)
 
 
-def _classify(x: Tensor, index: Any) -> tuple[list[Any], bool]:
+def classify(x: Tensor, index: Any) -> tuple[list[Any], bool]:
     """Expanded items, and whether arrays are among them."""
     items = _expand(x, _masks_to_indices(x, index))
     arrays = False
@@ -205,14 +205,47 @@ def _index_array(x: Tensor, item: Any) -> Tensor:
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`."""
-    items, arrays = _classify(x, index)
+    items, arrays = classify(x, index)
     if not arrays:
         return _slice(x, _basic(x, items))
     return _advanced(x, items)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How indices with integer arrays are one index into the flattened indexed axes.
+
+    The other axes are sliced first (`sliced`); `front` has the indexed axes in front; `index` counts in them, flattened,
+    and has the shape of the broadcast indices. `perm` puts the axes of what is taken (the index's, then the rest) in NumPy's
+    order.
+    """
+
+    sliced: Tensor
+    order: list[int]
+    front: Tensor
+    index: Tensor
+    indexed: int
+    perm: list[int]
+
+    @property
+    def flat(self) -> Tensor:
+        """The operand with the indexed axes as one."""
+        extents = self.front.shape[: self.indexed]
+        return reshape(self.front, (int(np.prod(extents, dtype=np.int64)), *self.front.shape[self.indexed :]))
+
+    @property
+    def mode(self) -> str:
+        """Several indices have been checked one by one."""
+        return "clip" if self.indexed > 1 else "raise"
+
+
 def _advanced(x: Tensor, items: list[Any]) -> Tensor:
     """Indices with integer arrays: slice the other axes first, bring the indexed ones to the front, take, move back."""
+    plan = _plan(x, items)
+    return permute_dims(op("take", plan.flat, plan.index, axis=0, mode=plan.mode), plan.perm)
+
+
+def _plan(x: Tensor, items: list[Any]) -> _Plan:
     for axis, item in enumerate(i for i in items if i is not None):
         if isinstance(item, Tensor):
             _check_now(x, axis, item)
@@ -226,20 +259,25 @@ def _advanced(x: Tensor, items: list[Any]) -> Tensor:
     axes = [a for a, _ in advanced]
     adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
     shape = broadcast_shapes("index", [i for _, i in advanced])
-    others = [a for a in range(sliced.ndim) if a not in axes]
-    front = permute_dims(sliced, axes + others)
-    rest = front.shape[len(axes) :]
-    flat_size = int(np.prod(front.shape[: len(axes)], dtype=np.int64))
-    flat_index = _flatten_indices([broadcast_to(i, shape) for _, i in advanced], front.shape[: len(axes)])
-    taken = op(
-        "take", reshape(front, (flat_size, *rest)), flat_index, axis=0, mode="clip" if len(axes) > 1 else "raise"
-    )
-    if not adjacent:
-        return taken
-    count = len(shape)
-    before = axes[0]
-    perm = [*range(count, count + before), *range(count), *range(count + before, count + len(others))]
-    return permute_dims(taken, perm)
+    order = axes + [a for a in range(sliced.ndim) if a not in axes]
+    front = permute_dims(sliced, order)
+    index = _flatten_indices([broadcast_to(i, shape) for _, i in advanced], front.shape[: len(axes)])
+    count, total = len(shape), len(shape) + sliced.ndim - len(axes)
+    before = axes[0] if adjacent else 0
+    perm = [*range(count, count + before), *range(count), *range(count + before, total)]
+    return _Plan(sliced, order, front, index, len(axes), perm)
+
+
+def scattered(x: Tensor, items: list[Any], value: Any, name: str) -> tuple[Tensor, Tensor]:
+    """What is written to by integer arrays (a slice of x, or x), and its new value by the scattering op `name`."""
+    plan = _plan(x, items)
+    flat = plan.flat
+    taken = (*plan.index.shape, *flat.shape[1:])
+    target = tuple(taken[a] for a in plan.perm)
+    updates = permute_dims(_cast(value, x, target), [int(a) for a in np.argsort(plan.perm)])
+    new = op(name, flat, plan.index, updates, axis=0, mode=plan.mode)
+    back = permute_dims(reshape(new, plan.front.shape), [int(a) for a in np.argsort(plan.order)])
+    return plan.sliced, back
 
 
 def _flatten_indices(indices: list[Tensor], extents: tuple[int, ...]) -> Tensor:
@@ -318,31 +356,37 @@ def _rows(shape: tuple[int, ...]) -> Tensor:
 
 def assign_cast(x: Tensor, value: Any, name: str = "in-place operation") -> Tensor:
     """`value` with the shape and dtype of `x`, under NumPy's rule for writes (same kind of dtype)."""
+    return _cast(value, x, x.shape, name)
+
+
+def _cast(value: Any, x: Tensor, shape: tuple[int, ...], name: str = "assignment") -> Tensor:
+    """`value` as it is written into elements of x that have the given shape."""
+    target = describe(x) if shape == x.shape else f"{x.type.dtype.name}{list(shape)} of {describe(x)}"
     scalar = not isinstance(value, Tensor) and np.ndim(value) == 0
     dtype = result_dtype(x, value) if scalar else as_tensor(value).dtype
     if not np.can_cast(dtype, x.dtype, casting="same_kind"):
         raise DTypeError(
             message(
                 f"{name}: {dtype} values cannot be written into {x.dtype}",
-                operands=[("target", describe(x)), ("value", describe(value))],
+                operands=[("target", target), ("value", describe(value))],
                 location=user_location(),
                 hint="Convert the value with astype, or use an operation that makes a new tensor.",
             )
         )
     tensor = as_tensor(np.asarray(value, dtype=x.dtype)) if scalar else convert(as_tensor(value), x.dtype)
-    extra = tensor.ndim - x.ndim
+    extra = tensor.ndim - len(shape)
     if extra > 0 and all(d == 1 for d in tensor.shape[:extra]):
         tensor = reshape(tensor, tensor.shape[extra:])
-    if not _fits(tensor.shape, x.shape):
+    if not _fits(tensor.shape, shape):
         raise ShapeError(
             message(
                 f"{name}: the value does not broadcast to the target",
-                operands=[("target", describe(x)), ("value", describe(value))],
+                operands=[("target", target), ("value", describe(value))],
                 location=user_location(),
                 hint="Counted from the last axis, the value's sizes must be 1 or the target's.",
             )
         )
-    return broadcast_to(tensor, x.shape)
+    return broadcast_to(tensor, shape)
 
 
 def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
@@ -352,7 +396,8 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """`x[index] = value`, in place: basic indices, or one boolean mask with a value that broadcasts to x."""
+    """`x[index] = value`, in place; of repeated indices the last one wins, as in NumPy. In compiled code a boolean mask
+    takes one value only."""
     x.check_leaf()
     if _is_mask(index) or (isinstance(index, tuple) and len(index) == 1 and _is_mask(index[0])):
         mask = as_tensor(index[0] if isinstance(index, tuple) else index)
@@ -370,9 +415,10 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
                     hint="Write x[...] = np.where(mask, values, x), with values of x's shape.",
                 )
             )
-    items, arrays = _classify(x, index)
+    items, arrays = classify(x, index)
     if arrays:
-        _scatter(x, items, value)
+        part, new = scattered(x, items, value, "scatter_set")
+        part.assign(new)
         return
     basic = _basic(x, items)
     if basic.size == x.shape and basic.shape == x.shape and all(s == 1 for s in basic.step):
@@ -382,17 +428,27 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     view.assign(assign_cast(view, value, "assignment"))
 
 
-def _scatter(x: Tensor, items: list[Any], value: Any) -> None:
-    if context.trace.get() is not None:
-        raise UnsupportedError(
+def put_along_axis(x: Tensor, indices: Any, values: Any, axis: int | None = -1) -> None:
+    """`x[i, indices[i, j]] = values[i, j]` and so on along an axis, in place, as `numpy.put_along_axis`; of repeated
+    indices the last one wins."""
+    index = _index_array(x, indices)
+    if axis is None:
+        flat = scattered(reshape(x, (x.size,)), [index], values, "scatter_set")[1]
+        x.assign(reshape(flat, x.shape))
+        return
+    number = normalize_axis("put_along_axis", axis, x.ndim, x)
+    if index.ndim != x.ndim:
+        raise ShapeError(
             message(
-                "writing by integer arrays is not supported in compiled code yet",
-                operands=[("x", describe(x))],
+                "put_along_axis: indices must have the rank of x",
+                operands=[("x", describe(x)), ("indices", describe(index))],
                 location=user_location(),
-                hint="Write with gx.where and a mask, or one slice at a time.",
+                hint="Insert axes into the indices with i[:, None].",
             )
         )
-    array = np.array(x.numpy())
-    key = tuple(i.numpy() if isinstance(i, Tensor) else i for i in items)
-    array[key] = np.asarray(value, dtype=x.dtype)
-    x.assign(Tensor(array))
+    shape = tuple(i if a == number else d for a, (i, d) in enumerate(zip(index.shape, x.shape, strict=True)))
+    key: list[Any] = []
+    for a, extent in enumerate(shape):
+        positions = np.arange(extent).reshape(-1, *(1,) * (x.ndim - a - 1))
+        key.append(broadcast_to(index, shape) if a == number else as_tensor(positions))
+    x.assign(scattered(x, key, values, "scatter_set")[1])

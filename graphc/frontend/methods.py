@@ -38,6 +38,7 @@ from graphc.frontend import (
     reducing,
     shaping,
     sorting,
+    updating,
 )
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, describe
@@ -391,6 +392,10 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
     if getattr(ufunc, "__name__", "") in ("erf", "erfc", "expit") and method == "__call__":
         special = {"erf": elementwise.erf, "erfc": elementwise.erfc, "expit": elementwise.sigmoid}[ufunc.__name__]
         return as_kind(special(*inputs), inputs)
+    if method == "at" and ufunc in _UFUNC_AT:
+        target, index, *values = inputs
+        new = getattr(updating.AtIndex(target, index), _UFUNC_AT[ufunc])(*values)
+        return target.assign(indexing.assign_cast(target, new))
     if method == "accumulate" and ufunc in cumulating.ACCUMULATE:
         return as_kind(_accumulate(ufunc, *inputs, **kwargs), inputs)
     what = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
@@ -401,20 +406,27 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
     raise _unknown(what, inputs, _METHOD_HINTS.get(method))
 
 
+_UFUNC_AT = {
+    np.add: "add",
+    np.subtract: "subtract",
+    np.multiply: "multiply",
+    np.minimum: "min",
+    np.maximum: "max",
+}
 _KEYWORD_HINTS = {
     "where": "Choose afterwards: np.where(mask, result, other).",
     "dtype": "Convert the operands or the result with .astype.",
 }
 _METHOD_HINTS = {
     "outer": "Insert axes and broadcast: x[:, None] * y[None, :].",
-    "at": "Write with np.where and a mask, or to slices: x[1:] += y.",
-    "accumulate": "There are no running sums yet; compute it outside of the compiled function.",
+    "at": f"Known are {', '.join(u.__name__ for u in _UFUNC_AT)}.",
+    "accumulate": f"Known are {', '.join(u.__name__ for u in cumulating.ACCUMULATE)}.",
     "reduceat": "Reduce slices, and put the results together with np.stack.",
 }
 
 
 def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Tensor:
-    _no_out(out)
+    _no_out(f"numpy.{ufunc.__name__}.accumulate", out)
     names = {} if dtype is None else {"dtype": dtype}
     return cumulating.ACCUMULATE[ufunc](x, axis=axis, **names)
 
@@ -537,8 +549,8 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.broadcast_arrays: shaping.broadcast_arrays,
     np.concatenate: _numpy_concatenate,
     np.stack: _numpy_stack,
-    np.vstack: lambda tup, **kw: shaping.concat([arranging.atleast_2d(t) for t in tup], axis=0),
-    np.hstack: lambda tup, **kw: shaping.concat(
+    np.vstack: lambda tup: shaping.concat([arranging.atleast_2d(t) for t in tup], axis=0),
+    np.hstack: lambda tup: shaping.concat(
         [arranging.atleast_1d(t) for t in tup], axis=0 if arranging.atleast_1d(tup[0]).ndim == 1 else 1
     ),
     np.split: shaping.split,
@@ -563,8 +575,6 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.ones_like: _numpy_like(creation.ones_like),
     np.empty_like: _numpy_like(creation.empty_like),
     np.full_like: _numpy_like(creation.full_like),
-    np.atleast_1d: lambda *a: _at_least_1d(a[0]) if len(a) == 1 else tuple(_at_least_1d(x) for x in a),
-    np.atleast_2d: lambda *a: _at_least_2d(a[0]) if len(a) == 1 else tuple(_at_least_2d(x) for x in a),
     np.copy: _copy,
     np.astype: lambda x, dtype, copy=True: elementwise.astype(x, dtype),
     np.shape: lambda a: a.shape,
@@ -608,6 +618,7 @@ def install() -> None:
         "mT": property(
             lambda self: as_kind(shaping.matrix_transpose(self), (self,)), doc="The last two axes exchanged."
         ),
+        "at": property(updating.At, doc="Functional updates: x.at[index].set(value), .add, .multiply, .min, .max."),
         "backward": autograd.backward,
         "fill_": _fill,
         "copy_": _fill,

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import UnsupportedError, message
-from graphc.frontend import arranging, composed, cumulating, shaping, sorting
+from graphc.frontend import arranging, composed, cumulating, indexing, shaping, sorting
 from graphc.frontend.source import user_location
 
 __all__ = ["FUNCTIONS"]
 
 _ELEMENTWISE: dict[Any, Callable[..., Any]] = {
-    np.fix: lambda x, out=None: composed.fix(x),
+    np.fix: composed.fix,
     np.sinc: composed.sinc,
     np.nan_to_num: lambda x, copy=True, nan=0.0, posinf=None, neginf=None: composed.nan_to_num(
         x, nan=nan, posinf=posinf, neginf=neginf
     ),
-    np.isposinf: lambda x, out=None: composed.isposinf(x),
-    np.isneginf: lambda x, out=None: composed.isneginf(x),
+    np.isposinf: composed.isposinf,
+    np.isneginf: composed.isneginf,
     np.isclose: lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: composed.isclose(
         a, b, rtol=rtol, atol=atol, equal_nan=equal_nan
     ),
@@ -40,7 +40,7 @@ _ARRANGING: dict[Any, Callable[..., Any]] = {
     np.atleast_2d: arranging.atleast_2d,
     np.atleast_3d: arranging.atleast_3d,
     np.diagonal: lambda a, offset=0, axis1=0, axis2=1: arranging.diagonal(a, offset=offset, axis1=axis1, axis2=axis2),
-    np.trace: lambda a, offset=0, axis1=0, axis2=1, dtype=None, out=None: arranging.trace(
+    np.trace: lambda a, offset=0, axis1=0, axis2=1, dtype=None: arranging.trace(
         a, offset=offset, axis1=axis1, axis2=axis2, dtype=dtype
     ),
     np.diag: arranging.diag,
@@ -69,15 +69,15 @@ _ARRANGING: dict[Any, Callable[..., Any]] = {
 }
 
 _CUMULATING: dict[Any, Callable[..., Any]] = {
-    np.cumsum: lambda a, axis=None, dtype=None, out=None: cumulating.cumsum(a, axis, dtype),
-    np.cumprod: lambda a, axis=None, dtype=None, out=None: cumulating.cumprod(a, axis, dtype),
-    np.nancumsum: lambda a, axis=None, dtype=None, out=None: cumulating.nancumsum(a, axis, dtype),
-    np.nancumprod: lambda a, axis=None, dtype=None, out=None: cumulating.nancumprod(a, axis, dtype),
-    np.cumulative_sum: lambda x, /, *, axis=None, dtype=None, out=None, include_initial=False: (
-        cumulating.cumulative_sum(x, axis=axis, dtype=dtype, include_initial=include_initial)
+    np.cumsum: lambda a, axis=None, dtype=None: cumulating.cumsum(a, axis, dtype),
+    np.cumprod: lambda a, axis=None, dtype=None: cumulating.cumprod(a, axis, dtype),
+    np.nancumsum: lambda a, axis=None, dtype=None: cumulating.nancumsum(a, axis, dtype),
+    np.nancumprod: lambda a, axis=None, dtype=None: cumulating.nancumprod(a, axis, dtype),
+    np.cumulative_sum: lambda x, /, *, axis=None, dtype=None, include_initial=False: cumulating.cumulative_sum(
+        x, axis=axis, dtype=dtype, include_initial=include_initial
     ),
-    np.cumulative_prod: lambda x, /, *, axis=None, dtype=None, out=None, include_initial=False: (
-        cumulating.cumulative_prod(x, axis=axis, dtype=dtype, include_initial=include_initial)
+    np.cumulative_prod: lambda x, /, *, axis=None, dtype=None, include_initial=False: cumulating.cumulative_prod(
+        x, axis=axis, dtype=dtype, include_initial=include_initial
     ),
 }
 
@@ -92,7 +92,6 @@ def _quantile(function: Callable[..., Any]) -> Callable[..., Any]:
         a: Any,
         q: Any,
         axis: Any = None,
-        out: Any = None,
         overwrite_input: bool = False,
         method: str = "linear",
         keepdims: bool = False,
@@ -105,6 +104,8 @@ def _quantile(function: Callable[..., Any]) -> Callable[..., Any]:
     return quantile
 
 
+_WRITING: dict[Any, Callable[..., Any]] = {np.put_along_axis: indexing.put_along_axis}
+
 _SORTING: dict[Any, Callable[..., Any]] = {
     np.sort: lambda a, axis=-1, kind=None, order=None, *, stable=None: sorting.sort(a, axis=axis),
     np.argsort: lambda a, axis=-1, kind=None, order=None, *, stable=None: sorting.argsort(a, axis=axis),
@@ -115,7 +116,7 @@ _SORTING: dict[Any, Callable[..., Any]] = {
     np.isin: lambda element, test_elements, assume_unique=False, invert=False, *, kind=None: sorting.isin(
         element, test_elements, invert=invert
     ),
-    np.median: lambda a, axis=None, out=None, overwrite_input=False, keepdims=False: sorting.median(
+    np.median: lambda a, axis=None, overwrite_input=False, keepdims=False: sorting.median(
         a, axis=axis, keepdims=keepdims
     ),
     np.quantile: _quantile(sorting.quantile),
@@ -132,4 +133,4 @@ _SORTING: dict[Any, Callable[..., Any]] = {
     np.argwhere: sorting.argwhere,
 }
 
-FUNCTIONS: dict[Any, Callable[..., Any]] = {**_ELEMENTWISE, **_ARRANGING, **_CUMULATING, **_SORTING}
+FUNCTIONS: dict[Any, Callable[..., Any]] = {**_ELEMENTWISE, **_ARRANGING, **_CUMULATING, **_SORTING, **_WRITING}
