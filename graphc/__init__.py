@@ -8,6 +8,7 @@ import numpy as _np
 from graphc import dtypes as _dtypes
 from graphc import ops as _ops  # noqa: F401  (declares the ops)
 from graphc.errors import GraphcError as GraphcError
+from graphc.frontend import linalg as linalg
 from graphc.frontend import methods as _methods
 from graphc.frontend import namespace as _namespace
 from graphc.frontend import random as random
@@ -73,6 +74,7 @@ from graphc.frontend.cumulating import cumulative_min as cumulative_min
 from graphc.frontend.cumulating import cumulative_prod as cumulative_prod
 from graphc.frontend.cumulating import cumulative_sum as cumulative_sum
 from graphc.frontend.cumulating import linear_recurrence as linear_recurrence
+from graphc.frontend.einsum import einsum as einsum
 from graphc.frontend.elementwise import abs as abs
 from graphc.frontend.elementwise import acos as acos
 from graphc.frontend.elementwise import acosh as acosh
@@ -151,6 +153,9 @@ from graphc.frontend.elementwise import where as where
 from graphc.frontend.indexing import put_along_axis as put_along_axis
 from graphc.frontend.indexing import take as take
 from graphc.frontend.indexing import take_along_axis as take_along_axis
+from graphc.frontend.linalg import cross as cross
+from graphc.frontend.linalg import kron as kron
+from graphc.frontend.linalg import vdot as vdot
 from graphc.frontend.namespace import can_cast as can_cast
 from graphc.frontend.namespace import finfo as finfo
 from graphc.frontend.namespace import from_dlpack as from_dlpack
@@ -214,6 +219,21 @@ from graphc.frontend.sorting import unique_all as unique_all
 from graphc.frontend.sorting import unique_counts as unique_counts
 from graphc.frontend.sorting import unique_inverse as unique_inverse
 from graphc.frontend.sorting import unique_values as unique_values
+from graphc.frontend.statistics import average as average
+from graphc.frontend.statistics import bincount as bincount
+from graphc.frontend.statistics import histogram as histogram
+from graphc.frontend.statistics import nanargmax as nanargmax
+from graphc.frontend.statistics import nanargmin as nanargmin
+from graphc.frontend.statistics import nanmax as nanmax
+from graphc.frontend.statistics import nanmean as nanmean
+from graphc.frontend.statistics import nanmin as nanmin
+from graphc.frontend.statistics import nanprod as nanprod
+from graphc.frontend.statistics import nanstd as nanstd
+from graphc.frontend.statistics import nansum as nansum
+from graphc.frontend.statistics import nanvar as nanvar
+from graphc.frontend.statistics import one_hot as one_hot
+from graphc.frontend.statistics import ptp as ptp
+from graphc.frontend.statistics import trapezoid as trapezoid
 from graphc.frontend.tensor import Tensor as Tensor
 from graphc.frontend.tensor import default_dtype as default_dtype
 from graphc.frontend.tensor import set_default_dtype as set_default_dtype

@@ -516,13 +516,6 @@ def _numpy_where(condition: Any, *sides: Any) -> Tensor:
     return elementwise.where(condition, *sides)
 
 
-def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
-    tensor = as_tensor(x)
-    if ord not in (None, 2) or (ord == 2 and axis is None and tensor.ndim != 1):
-        raise _unknown(f"numpy.linalg.norm with ord={ord!r}", (x,), "ord=None and, for vectors, ord=2 are.")
-    return elementwise.sqrt(reducing.sum(elementwise.square(tensor), axis=axis, keepdims=keepdims))
-
-
 ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.sum: _REDUCTIONS["sum"],
     np.prod: _REDUCTIONS["prod"],
@@ -570,7 +563,6 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.inner: lambda a, b: products.tensordot(a, b, axes=((-1,), (-1,))),
     np.outer: products.outer,
     np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes=axes),
-    np.linalg.norm: _norm,
     np.zeros_like: _numpy_like(creation.zeros_like),
     np.ones_like: _numpy_like(creation.ones_like),
     np.empty_like: _numpy_like(creation.empty_like),

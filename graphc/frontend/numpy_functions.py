@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import UnsupportedError, message
-from graphc.frontend import arranging, composed, cumulating, indexing, shaping, sorting
+from graphc.frontend import (
+    arranging,
+    composed,
+    cumulating,
+    einsum,
+    elementwise,
+    indexing,
+    linalg,
+    shaping,
+    sorting,
+    statistics,
+)
 from graphc.frontend.source import user_location
 
 __all__ = ["FUNCTIONS"]
@@ -106,6 +117,68 @@ def _quantile(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _WRITING: dict[Any, Callable[..., Any]] = {np.put_along_axis: indexing.put_along_axis}
 
+_PRODUCTS: dict[Any, Callable[..., Any]] = {
+    np.einsum: einsum.einsum,
+    np.kron: linalg.kron,
+    np.vdot: linalg.vdot,
+    np.cross: lambda a, b, axisa=-1, axisb=-1, axisc=-1, axis=None: _cross(a, b, axisa, axisb, axisc, axis),
+    np.linalg.cross: linalg.cross,
+    np.linalg.diagonal: linalg.diagonal,
+    np.linalg.trace: linalg.trace,
+    np.linalg.matmul: linalg.matmul,
+    np.linalg.outer: linalg.outer,
+    np.linalg.tensordot: lambda x1, x2, /, *, axes=2: linalg.tensordot(x1, x2, axes=axes),
+    np.linalg.vecdot: linalg.vecdot,
+    np.linalg.matrix_transpose: linalg.matrix_transpose,
+    np.linalg.matrix_power: linalg.matrix_power,
+    np.linalg.matrix_norm: linalg.matrix_norm,
+    np.linalg.vector_norm: linalg.vector_norm,
+    np.linalg.multi_dot: linalg.multi_dot,
+    np.linalg.norm: linalg.norm,
+}
+
+
+def _cross(a: Any, b: Any, axisa: int, axisb: int, axisc: int, axis: int | None) -> Any:
+    if axis is not None:
+        return linalg.cross(a, b, axis=axis)
+    moved = (shaping.moveaxis(x, at, -1) for x, at in ((a, axisa), (b, axisb)))
+    return shaping.moveaxis(linalg.cross(*moved), -1, axisc)
+
+
+def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """nanvar and nanstd with NumPy's names."""
+
+    def spread(a: Any, axis: Any = None, dtype: Any = None, ddof: float = 0, keepdims: bool = False) -> Any:
+        x = a if dtype is None else elementwise.astype(a, dtype)
+        return function(x, axis=axis, correction=ddof, keepdims=keepdims)
+
+    return spread
+
+
+_STATISTICS: dict[Any, Callable[..., Any]] = {
+    np.trapezoid: statistics.trapezoid,
+    np.ptp: lambda a, axis=None, keepdims=False: statistics.ptp(a, axis=axis, keepdims=keepdims),
+    np.average: lambda a, axis=None, weights=None, *, keepdims=False: statistics.average(
+        a, axis=axis, weights=weights, keepdims=keepdims
+    ),
+    np.bincount: statistics.bincount,
+    np.histogram: statistics.histogram,
+    np.histogram_bin_edges: statistics.histogram_bin_edges,
+    np.nansum: lambda a, axis=None, dtype=None, keepdims=False: statistics.nansum(
+        a, axis=axis, dtype=dtype, keepdims=keepdims
+    ),
+    np.nanprod: lambda a, axis=None, dtype=None, keepdims=False: statistics.nanprod(
+        a, axis=axis, dtype=dtype, keepdims=keepdims
+    ),
+    np.nanmax: lambda a, axis=None, keepdims=False: statistics.nanmax(a, axis=axis, keepdims=keepdims),
+    np.nanmin: lambda a, axis=None, keepdims=False: statistics.nanmin(a, axis=axis, keepdims=keepdims),
+    np.nanmean: lambda a, axis=None, keepdims=False: statistics.nanmean(a, axis=axis, keepdims=keepdims),
+    np.nanvar: _spread(statistics.nanvar),
+    np.nanstd: _spread(statistics.nanstd),
+    np.nanargmax: lambda a, axis=None, *, keepdims=False: statistics.nanargmax(a, axis=axis, keepdims=keepdims),
+    np.nanargmin: lambda a, axis=None, *, keepdims=False: statistics.nanargmin(a, axis=axis, keepdims=keepdims),
+}
+
 _SORTING: dict[Any, Callable[..., Any]] = {
     np.sort: lambda a, axis=-1, kind=None, order=None, *, stable=None: sorting.sort(a, axis=axis),
     np.argsort: lambda a, axis=-1, kind=None, order=None, *, stable=None: sorting.argsort(a, axis=axis),
@@ -133,4 +206,12 @@ _SORTING: dict[Any, Callable[..., Any]] = {
     np.argwhere: sorting.argwhere,
 }
 
-FUNCTIONS: dict[Any, Callable[..., Any]] = {**_ELEMENTWISE, **_ARRANGING, **_CUMULATING, **_SORTING, **_WRITING}
+FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    **_ELEMENTWISE,
+    **_ARRANGING,
+    **_CUMULATING,
+    **_SORTING,
+    **_WRITING,
+    **_PRODUCTS,
+    **_STATISTICS,
+}
