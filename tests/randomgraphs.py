@@ -48,7 +48,7 @@ Shape = tuple[int, ...]
 B = GraphBuilder()
 
 #: Ops that are not drawn: leaves are made as operands are needed; the others have no kernels, or are made by fusion.
-_NOT_DRAWN = {"input", "fused", "cond", "while_loop", "host_call", "debug_print", "create_token"}
+_NOT_DRAWN = {"input", "fused", "cond", "while_loop", "host_call", "pure_call", "debug_print", "create_token"}
 DRAWN: tuple[Op, ...] = tuple(op for op in registry.all_ops() if op.name not in _NOT_DRAWN)
 #: Ops that move and combine elements are drawn more often than those that work on each by itself.
 _WEIGHTS = [{"contraction": 6, "reduction": 3, "movement": 2, "indexing": 2}.get(op.kind, 1) for op in DRAWN]

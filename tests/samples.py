@@ -414,11 +414,11 @@ def _while_loop(op: Op, rng: Rng) -> Iterator[Sample]:
 
 
 def _debug_print(op: Op, rng: Rng) -> Iterator[Sample]:
-    yield Sample((None, draw(rng, float32, (2, 3))), {"label": "x = "})
+    yield Sample((None, draw(rng, float32, (2, 3))), {"template": "x = {}"})
 
 
 def host_function(x: Array) -> Array:
-    """What the samples of host_call call."""
+    """What the samples of host_call and pure_call call."""
     return np.asarray(x * 2 + 1)
 
 
@@ -426,6 +426,11 @@ def _host_call(op: Op, rng: Rng) -> Iterator[Sample]:
     for shape in ((), (0,), (2, 3)):
         x = draw(rng, float64, shape)
         yield Sample((None, x), {"function": f"{__name__}:host_function", "types": (TensorType(float64, shape),)})
+
+
+def _pure_call(op: Op, rng: Rng) -> Iterator[Sample]:
+    for sample in _host_call(op, rng):
+        yield Sample(sample.operands[1:], sample.attrs)
 
 
 def _create_token(op: Op, rng: Rng) -> Iterator[Sample]:
@@ -477,6 +482,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "while_loop": _while_loop,
     "debug_print": _debug_print,
     "host_call": _host_call,
+    "pure_call": _pure_call,
     "create_token": _create_token,
 }
 
