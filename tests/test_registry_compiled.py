@@ -26,7 +26,7 @@ from graphc.interp import evaluate
 from graphc.ir import registry
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Value, constant, input_value, make
-from graphc.ir.op import Elementwise, Op
+from graphc.ir.op import Elementwise, Host, Op
 from graphc.ir.parser import parse
 from graphc.ir.printer import large_literals, to_text
 from graphc.ir.types import TensorType, Type
@@ -112,6 +112,8 @@ def _values_only(op: Op) -> list[Sample]:
 @each_op
 def test_operands_that_are_splats(op: Op) -> None:
     """Operands that are broadcast literals have no memory of their own. (Without the optimiser, which folds most of them.)"""
+    if isinstance(op, Host):
+        pytest.skip("operands of Python functions have memory, and matrices of equal elements are singular")
     chosen = [s for s in _values_only(op) if all(x.size for x in s.operands) and any(x.size > 1 for x in s.operands)]
     cases: list[tuple[Sample, tuple[Any, ...]]] = []
     outputs: list[Value] = []
