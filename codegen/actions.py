@@ -6,8 +6,8 @@ of an input (`writes`) is computed straight into that input's buffer where every
 and goes through a copy otherwise.
 
 Invariants: an action runs after the producers of what it reads; every reader of an input's old value runs before the
-action that overwrites it; every range check runs before the kernel that it guards and before the first write into an
-input's buffer.
+action that overwrites it; every range check runs before the kernel that it guards; range checks and host calls run before
+the first write into an input's buffer. Tokens order actions and have no memory: their home is the arena, without bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphc.errors import CompileError
 from graphc.ir.access import is_view
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.op import Control
+from graphc.ir.op import Control, Host
 from graphc.ir.types import TensorType
 
 __all__ = ["Action", "Check", "Home", "Layout", "lay_out", "root_of"]
@@ -131,7 +131,7 @@ class _Planner:
         for output, target in self.writes.items():
             self._write(self.roots[self.graph.outputs[output]], target)
         for output, value in enumerate(self.graph.outputs):
-            if output not in self.writes:
+            if output not in self.writes and isinstance(value.type, TensorType):
                 self._output(self.roots[value], output)
         for action in self.actions:
             for value in action.defines:
@@ -218,8 +218,8 @@ class _Planner:
     def _write_direct(self, action: Action, value: Value, target: int, old: Value | None) -> bool:
         """Let a kernel write its result over the input, if order and the kernel allow."""
         assert action.node is not None
-        if _holds_graphs(action):
-            return False  # a check inside may fail when part of the result has been written
+        if _may_end(action):
+            return False  # it may fail when part of the result has been written
         alias: int | None = None
         if old is not None and old in action.reads:
             places = [i for i, v in enumerate(action.node.operands) if self.roots[v] is old]
@@ -237,7 +237,7 @@ class _Planner:
 
     def _constrain(self, writer: Action, target: int, old: Value | None) -> bool:
         """Order all readers of the old value and all checks before `writer`; False (and nothing done) if that is a cycle."""
-        first = {a for a in self.actions if a.check is not None or _holds_graphs(a)}
+        first = {a for a in self.actions if a.check is not None or _may_end(a)}
         if old is not None:
             first |= {a for a in self.actions if old in a.reads}
         first.discard(writer)
@@ -248,9 +248,9 @@ class _Planner:
         return True
 
 
-def _holds_graphs(action: Action) -> bool:
-    """Whether an action runs held graphs, which may have checks of their own."""
-    return action.node is not None and isinstance(action.node.op, Control)
+def _may_end(action: Action) -> bool:
+    """Whether an action may end the call by itself: held graphs have checks of their own, and host calls raise."""
+    return action.node is not None and isinstance(action.node.op, (Control, Host))
 
 
 def _check_writes(graph: Graph, writes: Mapping[int, int]) -> None:

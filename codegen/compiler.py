@@ -18,7 +18,7 @@ from graphc.codegen.module import SMALL_CONSTANT, KernelRow, Module
 from graphc.codegen.plan import Row
 from graphc.errors import CompileError
 from graphc.ir.dims import Dim, Expr, symbol
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, Value
 from graphc.ir.types import TensorType, Type
 from graphc.target import Target, host
 
@@ -91,6 +91,7 @@ def compile_graph(
         failures=tuple(module.failures),
         kernels=tuple(Kernel(r.name, r.symbol, r.summary, _plain(r.flops), _plain(r.bytes), r.calls) for r in rows),
         versions=(("llvm", llvm.version()),),
+        hosts=tuple(module.hosts),
     )
     return Compiled(artifact, text, rows, memory, target)
 
@@ -116,12 +117,20 @@ def _buffers(graph: Graph, writes: Mapping[int, int], constants: Sequence[Consta
         found.append(
             _buffer(f"constant{i}", "constant", TensorType(dtypes.from_numpy(held.data.dtype), held.data.shape))
         )
-    for k, value in enumerate(graph.outputs):
+    for k, value in enumerate(_values(graph)):
         found.append(_buffer(f"output{k}", "output", value.type, writes.get(k)))
     return tuple(found)
 
 
+def _values(graph: Graph) -> list[Value]:
+    """The outputs without tokens, which are last: effects are over when a call is."""
+    values = [v for v in graph.outputs if isinstance(v.type, TensorType)]
+    if values != list(graph.outputs[: len(values)]):
+        raise CompileError(f"{graph.name}: tokens must be the last outputs")
+    return values
+
+
 def _buffer(name: str, role: str, type_: Type, writes: int | None = None) -> Buffer:
     if not isinstance(type_, TensorType):
-        raise CompileError(f"{name} is a token; effects do not cross the border of native code yet")
+        raise CompileError(f"{name} is a token; effects do not cross the border of native code")
     return Buffer(name, role, type_.dtype.name, tuple(_plain(d) for d in type_.shape), writes)

@@ -15,7 +15,6 @@ from graphc.codegen.helpers import COPY, copy_function
 from graphc.codegen.plan import ALIGN
 from graphc.codegen.sizes import Sizes
 from graphc.codegen.text import Function
-from graphc.errors import CompileError
 from graphc.ir.dims import Dim, maximum
 from graphc.ir.graph import Graph, Node
 from graphc.ir.types import TensorType
@@ -131,10 +130,9 @@ class _Writer:
         carries: list[_Carry] = []
         offset: Dim = 0
         for type_ in self.node.types:
-            if not isinstance(type_, TensorType):
-                raise CompileError("a token cannot be a loop's carry in native code yet")
-            carries.append(_Carry(offset, type_.nbytes))
-            offset = offset + (type_.nbytes + (ALIGN - 1)) // ALIGN * ALIGN
+            size = type_.nbytes if isinstance(type_, TensorType) else 0
+            carries.append(_Carry(offset, size))
+            offset = offset + (size + (ALIGN - 1)) // ALIGN * ALIGN
         return carries, offset
 
     def _places(self, base: str, carries: Sequence[_Carry]) -> list[str]:

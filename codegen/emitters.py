@@ -27,6 +27,7 @@ from graphc.ir.op import (
     Cumulative,
     Elementwise,
     Fused,
+    Host,
     Indexing,
     Movement,
     Random,
@@ -35,6 +36,7 @@ from graphc.ir.op import (
     Special,
     run_graph,
 )
+from graphc.ir.types import TensorType
 from graphc.ops.indexing import bounds_message
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Job",
     "indexing_label",
     "is_control",
+    "is_nothing",
     "job_of",
     "may_overwrite",
     "range_checks",
@@ -72,12 +75,18 @@ _SCHEDULES: tuple[tuple[type, str], ...] = (
     (Control, "control"),
     (Cumulative, "cumulative"),
     (Sorting, "sort"),
+    (Host, "host"),
 )
 
 
 def is_control(node: Node) -> bool:
     """Whether a node holds graphs that it runs as whole functions: branches and loops."""
     return isinstance(node.op, Control) and any(isinstance(a, Graph) for a in node.attrs.values())
+
+
+def is_nothing(node: Node) -> bool:
+    """Whether nothing has to be done for a node: no result has an element, and there is no effect."""
+    return not node.op.effect and all(t.size == 0 for t in node.types if isinstance(t, TensorType))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,7 @@ def require_kernels(graph: Graph) -> None:
         With the op's name and, where it is known, the user's line.
     """
     for node in graph.nodes:
-        if node.op.name in ("input", "constant") or is_view(node):
+        if node.op.name in ("input", "constant") or is_view(node) or is_nothing(node):
             continue
         try:
             job_of(node)
@@ -137,7 +146,7 @@ def require_kernels(graph: Graph) -> None:
 
 def may_overwrite(node: Node, operand: int, result: int) -> bool:
     """Whether the node's kernel may write `result` over the memory of `operand`, which no other operand shares."""
-    if is_control(node):
+    if is_control(node) or isinstance(node.op, Host):
         return False
     job = job_of(node)
     return operand == 0 if job.schedule == "scatter" else in_place(job.body, operand, result)

@@ -22,6 +22,7 @@ from graphc.codegen.sizes import Sizes, parameter
 from graphc.codegen.text import Function
 from graphc.ir.dims import Dim, product
 from graphc.ir.graph import Value
+from graphc.ir.types import TensorType
 
 __all__ = ["Callees", "arena_function", "entry_function", "load_symbols"]
 
@@ -135,6 +136,8 @@ class _Entry:
         if argument.room == "scratch":
             return f"ptr {self._arena(self.plan.scratch[number])}" if number in self.plan.scratch else "ptr %arena"
         values = action.node.operands if argument.room == "operand" else action.node.results
+        if not isinstance(values[argument.index].type, TensorType):
+            return "ptr null"
         return f"ptr {self._moved(self._pointer(values[argument.index]), str(argument.bytes))}"
 
     def _copy(self, action: Action) -> None:

@@ -11,18 +11,28 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from graphc.artifact import Constant, Failure, constant
+from graphc.artifact import Constant, Failure, HostCall, constant
 from graphc.codegen import llvm
 from graphc.codegen.actions import Action, Home, Layout, lay_out
 from graphc.codegen.control import emit_control
 from graphc.codegen.emitted import Emitted, GraphFunction
-from graphc.codegen.emitters import EMITTERS, Job, is_control, job_of, may_overwrite, range_checks, require_kernels
+from graphc.codegen.emitters import (
+    EMITTERS,
+    Job,
+    is_control,
+    is_nothing,
+    job_of,
+    may_overwrite,
+    range_checks,
+    require_kernels,
+)
 from graphc.codegen.entry import Callees, entry_function
+from graphc.codegen.host import emit_host, host_call_of
 from graphc.codegen.plan import Row, plan_arena, share_blocks
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph, Node, Value
 from graphc.ir.location import Location
-from graphc.ir.types import TensorType
+from graphc.ir.op import Host
 from graphc.target import Target
 
 __all__ = ["SMALL_CONSTANT", "KernelRow", "Module"]
@@ -72,6 +82,7 @@ class Module:
         self.globals: dict[str, str] = {}
         self.constants: list[Constant] = []
         self.failures: list[Failure] = []
+        self.hosts: list[HostCall] = []
         self._kernels: dict[Any, _Made] = {}
         self._held: dict[Any, GraphFunction] = {}
         self._numbers = count()
@@ -119,7 +130,7 @@ class Module:
         kernels: dict[Action, tuple[str, Emitted]] = {}
         for action in layout.actions:
             node = action.node
-            if node is None or (not is_control(node) and _is_empty(node)):
+            if node is None or (not is_control(node) and is_nothing(node)):
                 continue
             made = self._kernel(node, action.aliases)
             made.calls += 1
@@ -137,6 +148,10 @@ class Module:
                 # The name is taken before the held graphs' kernels take theirs.
                 self._kernels[key] = _Made(name, job, None)  # type: ignore[arg-type]
                 emitted = emit_control(name, job.body.outputs[0].node, self.held, self.symbols)
+            elif isinstance(node.op, Host):
+                held = job.body.outputs[0].node
+                emitted = emit_host(name, held, len(self.hosts), len(self.symbols))
+                self.hosts.append(host_call_of(held))
             else:
                 emitted = EMITTERS[job.schedule](name, job.body, aliases, self.target, contract=self.contract)
             made = self._kernels[key] = _Made(name, job, emitted)
@@ -173,10 +188,6 @@ class Module:
         kind = f"[{literal.array.nbytes} x i8]"
         self.globals[name] = f'{name} = private unnamed_addr constant {kind} c"{text}", align 64'
         return name
-
-
-def _is_empty(node: Node) -> bool:
-    return all(t.size == 0 for t in node.types if isinstance(t, TensorType))
 
 
 def _row(made: _Made) -> KernelRow:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from graphc.codegen.actions import Action, InPlace, Layout
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Value
+from graphc.ir.types import TensorType
 
 __all__ = ["ALIGN", "Block", "Plan", "Row", "conflict", "plan_arena", "share_blocks"]
 
@@ -94,7 +95,7 @@ class _Blocks:
             last_read.update(dict.fromkeys(action.reads, number))
         for number, action in enumerate(layout.actions):
             for value in action.defines:
-                if layout.homes[value].room == "arena":
+                if layout.homes[value].room == "arena" and isinstance(value.type, TensorType):
                     self._add(action, number, value, last_read.get(value, number))
 
     def _add(self, action: Action, number: int, value: Value, last: int) -> None:

@@ -8,6 +8,7 @@ import numpy as _np
 from graphc import dtypes as _dtypes
 from graphc import ops as _ops  # noqa: F401  (declares the ops)
 from graphc.errors import GraphcError as GraphcError
+from graphc.frontend import debug as debug
 from graphc.frontend import linalg as linalg
 from graphc.frontend import methods as _methods
 from graphc.frontend import namespace as _namespace
@@ -150,6 +151,9 @@ from graphc.frontend.elementwise import tan as tan
 from graphc.frontend.elementwise import tanh as tanh
 from graphc.frontend.elementwise import trunc as trunc
 from graphc.frontend.elementwise import where as where
+from graphc.frontend.extension import ShapeDtype as ShapeDtype
+from graphc.frontend.extension import custom_op as custom_op
+from graphc.frontend.extension import host_call as host_call
 from graphc.frontend.indexing import put_along_axis as put_along_axis
 from graphc.frontend.indexing import take as take
 from graphc.frontend.indexing import take_along_axis as take_along_axis

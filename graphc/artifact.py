@@ -37,10 +37,12 @@ __all__ = [
     "ARENA",
     "ENTRY",
     "FORMAT",
+    "HOST_FAILED",
     "Artifact",
     "Buffer",
     "Constant",
     "Failure",
+    "HostCall",
     "Image",
     "Kernel",
     "Symbol",
@@ -54,8 +56,10 @@ __all__ = [
 ENTRY = "graphc_entry"
 #: Where the arena's size depends on symbolic sizes: `i64 (ptr sizes)` computes it.
 ARENA = "graphc_arena"
+#: The entry point's status when a host call raised.
+HOST_FAILED = -1
 #: Version of the file format; another version is refused.
-FORMAT = 1
+FORMAT = 2
 
 _MAGIC = b"graphc\r\n"
 _PREAMBLE = struct.Struct("<8sIIQQ")
@@ -162,6 +166,29 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class HostCall:
+    """A call of a Python function from native code.
+
+    Attributes
+    ----------
+    function
+        Its name, for `graphc.hosts.resolve`.
+    keywords
+        Static keyword arguments: bools, numbers, strings or None.
+    operands, results
+        Dtype and shape of each, as in `Buffer`.
+    node
+        Names the node for the table of source lines.
+    """
+
+    function: str
+    keywords: tuple[tuple[str, Any], ...]
+    operands: tuple[tuple[str, tuple[int | str, ...]], ...]
+    results: tuple[tuple[str, tuple[int | str, ...]], ...]
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A kernel, for inspection: its function, what it does, and flops and bytes of one call (text where symbolic)."""
 
@@ -193,6 +220,9 @@ class Artifact:
         Contents of the buffers with role `"constant"`, in order.
     failures, kernels, versions
         Tables for messages and inspection.
+    hosts
+        The Python functions that native code calls. The table of sizes then has the callback's address behind the sizes:
+        `i64 (i64 number, ptr pointers, ptr sizes)`, which gives 0 or `HOST_FAILED`.
     """
 
     image: Image
@@ -204,6 +234,7 @@ class Artifact:
     failures: tuple[Failure, ...] = ()
     kernels: tuple[Kernel, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()
+    hosts: tuple[HostCall, ...] = ()
 
     def __post_init__(self) -> None:
         faults = list(_faults(self))
@@ -329,6 +360,7 @@ def _header(artifact: Artifact) -> dict[str, Any]:
         "failures": [asdict(failure) for failure in artifact.failures],
         "kernels": [asdict(kernel) for kernel in artifact.kernels],
         "versions": [list(pair) for pair in artifact.versions],
+        "hosts": [asdict(call) for call in artifact.hosts],
     }
 
 
@@ -377,6 +409,17 @@ def _artifact(header: dict[str, Any], view: memoryview, start: int) -> Artifact:
         failures=tuple(Failure(**failure) for failure in header["failures"]),
         kernels=tuple(Kernel(**kernel) for kernel in header["kernels"]),
         versions=tuple((str(key), str(value)) for key, value in header["versions"]),
+        hosts=tuple(_host_call(**call) for call in header["hosts"]),
+    )
+
+
+def _host_call(function: str, keywords: Any, operands: Any, results: Any, node: str) -> HostCall:
+    return HostCall(
+        function=str(function),
+        keywords=tuple((str(name), value) for name, value in keywords),
+        operands=tuple((str(dtype), tuple(shape)) for dtype, shape in operands),
+        results=tuple((str(dtype), tuple(shape)) for dtype, shape in results),
+        node=str(node),
     )
 
 

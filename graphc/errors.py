@@ -18,6 +18,7 @@ __all__ = [
     "ExportError",
     "GradientError",
     "GraphcError",
+    "HostCallError",
     "InterpreterError",
     "LiteralError",
     "MissingDependencyError",
@@ -120,6 +121,10 @@ class RuleError(GraphcError):
 
 class InterpreterError(GraphcError):
     """The reference evaluator met a node that it cannot evaluate."""
+
+
+class HostCallError(GraphcError, TypeError):
+    """A Python function that a graph calls cannot be found, or gives other results than declared."""
 
 
 class CompileError(GraphcError):

@@ -64,7 +64,7 @@ def control() -> Graph:
     body = Graph((count, t), (B.add(j, 1), B.multiply(z, 0.5)), "body", ("j", "z"))
     loop = make("while_loop", (i, branch.result), cond=going, body=body)
     token = make("create_token").result
-    printed = make("debug_print", (token, loop.results[1]), label='a "quoted"\n label').result
+    printed = make("debug_print", (token, loop.results[1]), template='a "quoted"\n label').result
     called = make("host_call", (printed, x), function="math:sqrt", types=(t,))
     return Graph((tensor((), dtypes.bool_), count, t), (*loop.results, *called.results), "control")
 

@@ -241,9 +241,16 @@ _CODEGEN = (
     Plant(
         "range checks may come after writes",
         "codegen/actions.py",
-        "first = {a for a in self.actions if a.check is not None or _holds_graphs(a)}",
-        "first = {a for a in self.actions if _holds_graphs(a)}",
+        "first = {a for a in self.actions if a.check is not None or _may_end(a)}",
+        "first = {a for a in self.actions if _may_end(a)}",
         ("tests/codegen/test_compile.py", _FUNCTIONS + "test_an_index_error_leaves_state_as_it_was"),
+    ),
+    Plant(
+        "host calls may come after writes",
+        "codegen/actions.py",
+        "first = {a for a in self.actions if a.check is not None or _may_end(a)}",
+        "first = {a for a in self.actions if a.check is not None}",
+        ("tests/frontend/test_extension.py::test_no_state_is_written_when_a_call_raises",),
     ),
     Plant(
         "buffers share bytes when they are in use together",

@@ -48,7 +48,7 @@ Shape = tuple[int, ...]
 B = GraphBuilder()
 
 #: Ops that are not drawn: leaves are made as operands are needed; the others have no kernels, or are made by fusion.
-_NOT_DRAWN = {"input", "fused", "cond", "while_loop", "host_call", "debug_print", "create_token"}
+_NOT_DRAWN = {"input", "fused", "cond", "while_loop", "host_call", "pure_call", "debug_print", "create_token"}
 #: Ops for which `shadow.py` has no enclosure: tests/test_registry_compiled.py runs them one by one.
 _NOT_DRAWN |= {"fmod", "nextafter", "sort", "linear_recurrence", "scatter_set", "scatter_max", "scatter_min"}
 _NOT_DRAWN |= {"scatter_multiply", *(op.name for op in registry.all_ops() if op.kind == "cumulative")}

@@ -71,7 +71,14 @@ def smooth_samples(op: Op) -> list[Sample]:
     """float64 samples at points where the op has a derivative; empty for ops without float operands and results."""
     if isinstance(op, Elementwise):
         return list(_smooth_elementwise(op, _rng(op)))
-    return [s for s in samples(op) if not s.special and any(_is_float64(x) for x in s.operands)]
+    return [s for s in samples(op) if not s.special and any(_is_float64(x) for x in s.operands) and _is_smooth(s)]
+
+
+def _is_smooth(sample: Sample) -> bool:
+    """Square factors of matrices that are not square have columns that nothing determines."""
+    if sample.attrs.get("full_matrices"):
+        return sample.operands[0].shape[-1] == sample.operands[0].shape[-2]
+    return sample.attrs.get("mode") != "complete" or sample.operands[0].shape[-1] >= sample.operands[0].shape[-2]
 
 
 def _rng(op: Op) -> Rng:
@@ -445,11 +452,11 @@ def _while_loop(op: Op, rng: Rng) -> Iterator[Sample]:
 
 
 def _debug_print(op: Op, rng: Rng) -> Iterator[Sample]:
-    yield Sample((None, draw(rng, float32, (2, 3))), {"label": "x = "})
+    yield Sample((None, draw(rng, float32, (2, 3))), {"template": "x = {}"})
 
 
 def host_function(x: Array) -> Array:
-    """What the samples of host_call call."""
+    """What the samples of host_call and pure_call call."""
     return np.asarray(x * 2 + 1)
 
 
@@ -457,6 +464,38 @@ def _host_call(op: Op, rng: Rng) -> Iterator[Sample]:
     for shape in ((), (0,), (2, 3)):
         x = draw(rng, float64, shape)
         yield Sample((None, x), {"function": f"{__name__}:host_function", "types": (TensorType(float64, shape),)})
+
+
+def _pure_call(op: Op, rng: Rng) -> Iterator[Sample]:
+    for sample in _host_call(op, rng):
+        yield Sample(sample.operands[1:], sample.attrs)
+
+
+#: Attributes of the functions of linear algebra, and the shapes of matrices that each takes.
+_SQUARE = ((3, 3), (2, 4, 4), (2, 0, 3, 3), (0, 0), (1, 1))
+_ANY_MATRIX = (*_SQUARE, (4, 3), (2, 2, 5), (0, 3), (2, 3, 0))
+_LINALG: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[Attrs, ...]]] = {
+    "qr": (_ANY_MATRIX, ({"mode": "reduced"}, {"mode": "complete"})),
+    "svd": (_ANY_MATRIX, ({"full_matrices": False}, {"full_matrices": True})),
+    "svdvals": (_ANY_MATRIX, ({},)),
+    "pinv": (_ANY_MATRIX, ({"rtol": None}, {"rtol": 1e-9})),
+}
+_SYMMETRIC = ("cholesky", "eigh", "eigvalsh")
+
+
+def _linalg(op: Op, rng: Rng) -> Iterator[Sample]:
+    """Matrices far from singular ones; positive definite where they must be."""
+    shapes, choices = _LINALG.get(op.name, (_SQUARE, ({},)))
+    for dtype, shape, attrs in itertools.product((float32, float64), shapes, choices):
+        x = rng.normal(size=shape)
+        if shape[-1] == shape[-2]:
+            x = x + 4 * np.eye(shape[-1])
+        if op.name in _SYMMETRIC:
+            x = x @ np.swapaxes(x, -1, -2)
+        operands = [x.astype(dtype.numpy)]
+        if op.name == "solve":
+            operands.append(draw(rng, dtype, (*shape[:-1], 2)))
+        yield Sample(tuple(operands), attrs)
 
 
 def _create_token(op: Op, rng: Rng) -> Iterator[Sample]:
@@ -467,6 +506,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     # by kind
     "elementwise": _elementwise,
     "reduction": _reduction,
+    "host": _linalg,
     "contraction": _dot,
     "indexing": _indexing,
     "cumulative": _cumulative,
@@ -510,6 +550,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "while_loop": _while_loop,
     "debug_print": _debug_print,
     "host_call": _host_call,
+    "pure_call": _pure_call,
     "create_token": _create_token,
 }
 

@@ -27,6 +27,7 @@ LAYERS = {
     "graphc.config": 0,
     "graphc.dtypes": 0,
     "graphc.target": 0,
+    "graphc.hosts": 0,
     "graphc.lazy": 0,
     "graphc.version": 0,
     "graphc.ir": 1,

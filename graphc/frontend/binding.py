@@ -20,6 +20,7 @@ from graphc.frontend.signature import native
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import StateSlot
+from graphc.ir.types import TensorType
 from graphc.runtime.buffers import overlapping, pointer
 
 __all__ = ["Binding", "count_copies"]
@@ -39,7 +40,7 @@ class Binding:
         self._written = frozenset(captured.writes.values())
         self._arguments = len(captured.leaves)
         self._mutates = bool(captured.mutated)
-        self._outputs = len(captured.graph.outputs)
+        self._outputs = sum(isinstance(v.type, TensorType) for v in captured.graph.outputs)
         self._gradients = tuple(
             (grad.index, grad.tensor)
             for grad in captured.grads

@@ -16,9 +16,11 @@ from graphc import config as configs
 from graphc.codegen import llvm
 from graphc.codegen.compiler import Compiled, compile_graph
 from graphc.codegen.emitters import indexing_label
+from graphc.codegen.host import host_label
 from graphc.errors import ArtifactError, CompileError, message
-from graphc.ir.graph import Graph
-from graphc.ir.op import Indexing
+from graphc.hosts import is_local
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Host, Indexing
 from graphc.ir.printer import to_text
 from graphc.passes.manager import Compilation, run_pipeline
 from graphc.passes.pipelines import COMPILE
@@ -84,7 +86,8 @@ def make_artifact(
 ) -> tuple[artifacts.Artifact, bool]:
     """The artifact of a graph, and whether it came from the disk cache. The names of its inputs are those of the graph.
 
-    A damaged cache entry is dropped with a warning and made again.
+    A damaged cache entry is dropped with a warning and made again. What calls closures is not cached: they have names of
+    this process only.
     """
     config = configs.from_environment()
     disk = None if config != configs.Config() else cache.opened()
@@ -94,7 +97,7 @@ def make_artifact(
         return _renamed(found, graph.names), True
     _, compiled, _ = compile_stages(graph, writes, options, sample)
     made = compiled.artifact
-    if disk is not None:
+    if disk is not None and not any(is_local(call.function) for call in made.hosts):
         disk.put(key, artifacts.to_bytes(made))
     return made, False
 
@@ -130,12 +133,16 @@ def _from_cache(disk: cache.DiskCache, key: str) -> artifacts.Artifact | None:
         return None
 
 
+def _label(node: Node) -> str:
+    return host_label(node) if isinstance(node.op, Host) else indexing_label(node)
+
+
 def _locator(graph: Graph) -> Callable[[str], object]:
     """Finds the user's lines for a failing node: the artifact keeps none, each trace has its own."""
 
     def locate(label: str) -> object:
-        fallible = [n for n in graph.nodes if isinstance(n.op, Indexing)]
-        nodes = [n for n in fallible if indexing_label(n) == label] or fallible
+        fallible = [n for n in graph.nodes if isinstance(n.op, (Indexing, Host))]
+        nodes = [n for n in fallible if _label(n) == label] or fallible
         places = list(dict.fromkeys(str(where) for n in nodes for where in graph.locations.get(n, ())))
         return places[0] if len(places) == 1 else f"one of {', '.join(places)}" if places else None
 

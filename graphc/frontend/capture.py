@@ -68,7 +68,8 @@ class Backward:
 
 @dataclass(frozen=True, eq=False)
 class Captured:
-    """A traced function. Inputs of `graph`: traced leaves, then state; outputs: results, state writes, gradients."""
+    """A traced function. Inputs of `graph`: traced leaves, then state; outputs: results, state writes, gradients, what the
+    derivative needs, and the last token if there are effects."""
 
     graph: Graph
     leaves: tuple[int, ...]
@@ -188,6 +189,7 @@ def _finish(
     arguments = {id(handles[p]): p for p in positions}
     out = _Outputs()
     outputs, result_handles = _result_outputs(trace, items, arguments, handles, out)
+    token = trace.token
     backward_plan = _differentiable(trace, result_handles)
     mutated = []
     for input_index, position in enumerate(positions):
@@ -202,6 +204,8 @@ def _finish(
     backward = None
     if backward_plan is not None:
         backward = _split(trace, backward_plan, out, set(writes.values()))
+    if token is not None:
+        out.add(token)  # what the effects hang on; tokens are the last outputs
     states = (*trace.states.values(), *trace.grad_states.values())
     input_types = tuple(trace.types[: len(positions) + len(states)])
     graph = Graph(input_types, tuple(out.values), trace.name, tuple(trace.names[: len(input_types)]), trace.locations)

@@ -33,9 +33,11 @@ from graphc.frontend.pytree import Structure
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import StateSlot
+from graphc.hosts import is_local, is_portable
 from graphc.ir.graph import Graph
 from graphc.ir.location import FileLocation
 from graphc.ir.printer import save
+from graphc.ir.types import TokenType
 from graphc.runtime import exported
 from graphc.runtime.loader import loader_sources
 from graphc.version import version
@@ -77,6 +79,7 @@ def write_package(path: str | os.PathLike[str], call: Call, captured: Captured, 
     _check_pure(call, captured)
     plan = _plan(folder.name, call, captured)
     artifact, _ = make_artifact(plan.graph, {}, options)
+    _check_portable(call, artifact)
     _write(folder, _files(plan, artifact), plan, artifact)
     return folder
 
@@ -149,6 +152,19 @@ def _check_pure(call: Call, captured: Captured) -> None:
         )
 
 
+def _check_portable(call: Call, artifact: Artifact) -> None:
+    """A package calls Python functions of NumPy only: others may not be there where it is imported."""
+    foreign = [host.function for host in artifact.hosts if not is_portable(host.function)]
+    if not foreign:
+        return
+    local = [name for name in foreign if is_local(name)]
+    what = "a closure, which has no name to import" if local else "which an importer may not have"
+    raise _error(
+        f"{call.name} calls the Python function {(local or foreign)[0]}, {what}",
+        "Compute it with graphc's functions, or outside of the exported function.",
+    )
+
+
 def _first_few(operands: Sequence[tuple[str, object]], limit: int = 8) -> list[tuple[str, object]]:
     distinct = list(dict(operands).items())
     more = len(distinct) - limit
@@ -193,8 +209,12 @@ def _plan(package: str, call: Call, captured: Captured) -> _Plan:
     result = _ResultTree(call, captured, weights).tree(captured.structure, iter(captured.outputs))
     names = (*(trees.names[i] for i in range(len(captured.leaves))), *states)
     count = len(captured.graph.outputs) if captured.backward is None else captured.backward.first_residual
+    tokens = [v for v in captured.graph.outputs[count:] if isinstance(v.type, TokenType)]
     graph = replace(
-        captured.graph, outputs=captured.graph.outputs[:count], names=names, locations=_without_folders(captured.graph)
+        captured.graph,
+        outputs=(*captured.graph.outputs[:count], *tokens),
+        names=names,
+        locations=_without_folders(captured.graph),
     )
     public = call.public or ""
     if not public.isidentifier() or keyword.iskeyword(public):  # a lambda, a module

@@ -204,6 +204,34 @@ class ConstantRow:
     location: Location | None
 
 
+@dataclass(frozen=True, slots=True)
+class HostCallRow:
+    """A Python function that native code calls."""
+
+    function: str
+    operands: tuple[str, ...]
+    results: tuple[str, ...]
+    locations: tuple[Location, ...]
+
+
+class HostCalls(Table[HostCallRow]):
+    """Calls of Python functions from native code."""
+
+    columns = (
+        *(Column("host call"), Column("operands", cut="end"), Column("results", cut="end")),
+        Column("source", cut="start"),
+    )
+    empty = "no host calls"
+
+    def names(self, number: int) -> tuple[str, ...]:
+        return (self[number].function,)
+
+    def cells(self, number: int) -> Sequence[object]:
+        row = self[number]
+        source = ", ".join(dict.fromkeys(_place(w) for w in row.locations))
+        return row.function, ", ".join(row.operands), ", ".join(row.results), source
+
+
 class Constants(Table[ConstantRow]):
     """Captured arrays of more than a few hundred elements."""
 
@@ -263,6 +291,18 @@ class Report:
     def kernels(self) -> Kernels:
         """One row a kernel: fused ops, source lines, flops and bytes of one call, calls, loop tree."""
         return Kernels(self.compiled.kernels)
+
+    @property
+    def host_calls(self) -> HostCalls:
+        """The Python functions that native code calls."""
+        rows = [row for row in self.compiled.kernels if row.schedule == "host"]
+        calls = self.compiled.artifact.hosts
+        return HostCalls(
+            [
+                HostCallRow(call.function, _texts(call.operands), _texts(call.results), row.locations)
+                for call, row in zip(calls, rows, strict=True)
+            ]
+        )
 
     @property
     def llvm(self) -> str:
@@ -332,6 +372,7 @@ class Report:
         ]
         parts += [str(self.state)] if self.state else []
         parts += [str(self.constants)] if self.constants else []
+        parts += [str(self.host_calls)] if self.host_calls else []
         parts += [f"warning: {text}" for text in self.warnings]
         return "\n\n".join(parts)
 
@@ -373,6 +414,10 @@ def _constants(captured: Captured) -> Constants:
         if array.size > SMALL_CONSTANT:
             rows.append(ConstantRow(TensorType(dtypes.from_numpy(array.dtype), array.shape), array.nbytes, where))
     return Constants(rows)
+
+
+def _texts(types: Sequence[tuple[str, tuple[int | str, ...]]]) -> tuple[str, ...]:
+    return tuple(f"{dtype}[{', '.join(map(str, shape))}]" for dtype, shape in types)
 
 
 # -- memory --------------------------------------------------------------------------------------------------------------

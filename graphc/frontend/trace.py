@@ -203,6 +203,8 @@ class Trace:
     constants: dict[int, tuple[Any, Value, Location | None]] = field(default_factory=dict)
     locations: dict[Node, tuple[Location, ...]] = field(default_factory=dict)
     handles: list[ref[Traced]] = field(default_factory=list)
+    #: Orders effects: the newest token, or None if there was no effect yet.
+    token: Value | None = None
     #: The last refusal to give a value, and its place: NumPy hides it behind an error of its own now and then.
     refused: tuple[TracerConversionError, Location | None] | None = None
     closed: bool = False
@@ -288,6 +290,17 @@ class Trace:
             self._make_view(results[0], operands[0], op, attrs)
         if any(t.requires_grad for t in operands):
             record(op, attrs, operands, results, (values, node.results))
+        return results
+
+    def apply_effect(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Attribute]) -> tuple[Tensor, ...]:
+        """Apply an op with an effect to the operands after the token; effects keep the program's order."""
+        token = make("create_token").result if self.token is None else self.token
+        values = tuple(self.value_of(t) for t in operands)
+        node = self.emit(op, (token, *values), attrs)
+        self.token = node.results[0]
+        results = tuple(Traced(self, v) for v in node.results[1:])
+        if any(t.requires_grad for t in operands):
+            record(op, attrs, operands, results, (values, node.results[1:]))
         return results
 
     def _version_of(self, tensor: Tensor) -> Any:

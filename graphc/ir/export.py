@@ -26,6 +26,7 @@ _COLOURS = {
     "indexing": "plum",
     "random": "thistle",
     "control": "lightgreen",
+    "host": "lightgreen",
     "fused": "gold",
     "composite": "khaki",
 }

@@ -24,6 +24,7 @@ import numpy as np
 from graphc import dtypes
 from graphc.dtypes import DType
 from graphc.errors import GraphcError
+from graphc.hosts import LocalName
 from graphc.ir import registry
 from graphc.ir.dims import Dim, Expr, substitute, symbols_of
 from graphc.ir.location import Location
@@ -177,6 +178,8 @@ def attribute_key(value: Attribute) -> Any:
     """A hashable key that tells attributes apart by type and bits."""
     if type(value) is int or type(value) is str:
         return value
+    if isinstance(value, LocalName):
+        return str(value)
     if isinstance(value, tuple):
         return tuple(attribute_key(v) for v in value)
     if isinstance(value, bool):

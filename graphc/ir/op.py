@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphc import dtypes
+from graphc import dtypes, hosts
 from graphc.dtypes import DType
-from graphc.errors import DTypeError, ShapeError, message
+from graphc.errors import DTypeError, GradientError, ShapeError, message
 from graphc.ir import registry
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Attribute, Graph, Node, Value, full, make
-from graphc.ir.types import Shape, TensorType, Type
+from graphc.ir.types import TOKEN, Shape, TensorType, Type
 
 __all__ = [
     "Builder",
@@ -34,6 +34,7 @@ __all__ = [
     "Fused",
     "GraphBuilder",
     "Guard",
+    "Host",
     "Indexing",
     "Masked",
     "Movement",
@@ -544,9 +545,60 @@ class Random(_Stated):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Control(_Stated):
-    """Nodes with held graphs that decide what runs (branches, loops) and nodes with effects."""
+    """Nodes with held graphs that decide what runs (branches, loops), and the first token."""
 
     kind: ClassVar[str] = "control"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Host(Op):
+    """A call of a Python function on arrays, as `graphc.hosts.call` makes it.
+
+    `function(**attrs)` gives the function's name and its static keyword arguments: this is the definition. `rule(*types,
+    **attrs)` gives the result types, `vjp(b, operands, results, cotangents, **attrs)` the cotangents. With `effect`, the
+    first operand and the first result are tokens; without, calls are pure: equal ones are one, unused ones are dropped.
+    """
+
+    kind: ClassVar[str] = "host"
+
+    rule: Callable[..., tuple[Type, ...]]
+    function: Callable[..., tuple[str, Mapping[str, Any]]]
+    vjp: Callable[..., Sequence[Any]] | None = None
+
+    def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
+        self.check_attributes(attrs)
+        if self.effect:
+            if not operands or operands[0] != TOKEN:
+                raise ShapeError(type_error(self.name, "takes a token, then tensors", operands))
+            self.tensors(operands[1:], None)
+        else:
+            self.tensors(operands, None)
+        return self.rule(*operands, **attrs)
+
+    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
+        name, keywords = self.function(**attrs)
+        types = self.infer(tuple(map(_type_of, operands)), attrs)
+        expected = [(t.dtype.name, t.shape) for t in types if isinstance(t, TensorType)]
+        arrays = [x for x in operands if x is not None]
+        results = iter(hosts.call(name, hosts.resolve(name), arrays, keywords, expected))  # type: ignore[arg-type]
+        return tuple(next(results) if isinstance(t, TensorType) else None for t in types)
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        if self.vjp is None:
+            name, _ = self.function(**attrs)
+            raise GradientError(
+                message(
+                    f"the host call of {name} has no derivative",
+                    hint="Give a derivative with gx.custom_op(..., vjp=...), or cut the gradient off with .detach().",
+                )
+            )
+        return self.vjp(b, operands, results, cotangents, **attrs)
+
+
+def _type_of(x: Array | None) -> Type:
+    return TOKEN if x is None else TensorType(dtypes.from_numpy(x.dtype), tuple(x.shape))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,27 +1,23 @@
-"""Control: branches, loops and effects. Layer 2.
+"""Control: branches, loops and the first token. Layer 2.
 
-Held graphs are closed: operand i is input i, captures included. Effects are ordered by tokens; a token is passed in and a
-new one comes out. The evaluation of a token is None.
+Held graphs are closed: operand i is input i, captures included. Effects (`graphc.ops.host`) are ordered by tokens; a token
+is passed in and a new one comes out. The evaluation of a token is None.
 """
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from graphc import dtypes
 from graphc.dtypes import bool_
-from graphc.errors import DTypeError, InterpreterError, ShapeError
+from graphc.errors import ShapeError
 from graphc.ir.graph import Graph
 from graphc.ir.op import Control, run_graph, type_error
 from graphc.ir.registry import register
-from graphc.ir.types import TOKEN, TensorType, TokenType, Type
+from graphc.ir.types import TOKEN, TensorType, Type
 
-__all__ = ["cond", "create_token", "debug_print", "host_call", "resolve", "while_loop"]
+__all__ = ["cond", "create_token", "while_loop"]
 
 Array = NDArray[Any]
 PREDICATE = TensorType(bool_, ())
@@ -43,7 +39,7 @@ def _output_types(graph: Graph) -> tuple[Type, ...]:
     return tuple(v.type for v in graph.outputs)
 
 
-# -- effects ----------------------------------------------------------------------------------------------------------
+# -- tokens -----------------------------------------------------------------------------------------------------------
 
 create_token = register(
     Control(
@@ -51,79 +47,6 @@ create_token = register(
         doc="The first effect token of a graph.",
         rule=lambda: (TOKEN,),
         numpy=lambda: None,
-    )
-)
-
-
-def _debug_print_rule(*operands: Type, label: str) -> tuple[Type, ...]:
-    if len(operands) != 2 or operands[0] != TOKEN or not isinstance(operands[1], TensorType):
-        raise ShapeError(type_error("debug_print", "takes a token and a tensor", operands))
-    return (TOKEN,)
-
-
-def _debug_print_numpy(token: None, x: Array, label: str) -> None:
-    sys.stdout.write(f"{label}{np.array2string(x)}\n")
-
-
-debug_print = register(
-    Control(
-        name="debug_print",
-        doc="""Writes `label` and the array x (operand 1) to standard output; ordered by the token (operand 0) it
-        takes and gives.""",
-        attributes=("label",),
-        rule=_debug_print_rule,
-        numpy=_debug_print_numpy,
-        effect=True,
-    )
-)
-
-
-def resolve(function: str) -> Any:
-    """The Python object that `module:qualified.name` names."""
-    module, _, qualified = function.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in qualified.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InterpreterError(f"host_call: cannot find {function!r} (module:name): {error}") from error
-    return found
-
-
-def _host_call_rule(*operands: Type, function: str, types: tuple[Type, ...]) -> tuple[Type, ...]:
-    if not operands or operands[0] != TOKEN or any(isinstance(t, TokenType) for t in operands[1:]):
-        raise ShapeError(type_error("host_call", "takes a token, then tensors", operands))
-    if function.count(":") != 1:
-        raise ShapeError(f"host_call: function must be module:name, not {function!r}")
-    if not all(isinstance(t, TensorType) for t in types):
-        raise DTypeError("host_call: types must be types of tensors")
-    return (TOKEN, *types)
-
-
-def _host_call_numpy(token: None, *xs: Array, function: str, types: tuple[TensorType, ...]) -> tuple[Any, ...]:
-    returned = resolve(function)(*xs)
-    results = returned if isinstance(returned, tuple) else () if returned is None else (returned,)
-    if len(results) != len(types):
-        raise InterpreterError(f"host_call: {function} gave {len(results)} results, declared are {len(types)}")
-    arrays = [np.asarray(r) for r in results]
-    for array, expected in zip(arrays, types, strict=True):
-        found = TensorType(dtypes.from_numpy(array.dtype), tuple(array.shape))
-        if found != expected:
-            raise InterpreterError(f"host_call: {function} gave {found}, declared is {expected}")
-    return (None, *arrays)
-
-
-host_call = register(
-    Control(
-        name="host_call",
-        doc="""Calls the Python function `module:name` on the arrays after the token (operand 0); results are a token
-        and the function's results, a tuple of arrays of exactly the declared `types` (None for no types, an array for
-        one).""",
-        attributes=("function", "types"),
-        rule=_host_call_rule,
-        numpy=_host_call_numpy,
-        effect=True,
-        fallible=True,
     )
 )
 

@@ -8,7 +8,6 @@ Failures that native code reports become the project's errors. This module is co
 
 from __future__ import annotations
 
-import ast
 import ctypes
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphc.artifact import ARENA, ENTRY, Artifact, Buffer
+from graphc.artifact import ARENA, ENTRY, HOST_FAILED, Artifact, Buffer
 from graphc.dtypes import ALL, from_name
 from graphc.errors import (
     ArtifactError,
@@ -30,9 +29,11 @@ from graphc.errors import (
     message,
 )
 from graphc.runtime.buffers import aligned, allocator, empty, is_aligned, pointer
+from graphc.runtime.dimensions import dimension
+from graphc.runtime.hostcalls import HostCalls
 from graphc.runtime.image import MappedImage
 
-__all__ = ["Executable", "dimension"]
+__all__ = ["Executable"]
 
 Array = npt.NDArray[Any]
 
@@ -70,6 +71,7 @@ class Executable:
         self._sizes = [_find_symbol(name, self.inputs) for name in artifact.symbols]
         self._makers = [_maker(buffer, artifact.symbols) for buffer in self.outputs]
         self._constants = [_held(c.data) for c in artifact.constants]
+        self._hosts = HostCalls(artifact.hosts, artifact.symbols, locate) if artifact.hosts else None
         self._frames: deque[_Frame] = deque()
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array | None] | None = None) -> list[Array]:
@@ -92,6 +94,8 @@ class Executable:
         ------
         GraphcError
             What the artifact's failure table says (`BoundsError` for an index out of range, ...).
+        BaseException
+            What a host call raised, with its traceback.
         """
         if len(inputs) != len(self.inputs):
             raise StructureError(f"{len(inputs)} arrays given for {len(self.inputs)} inputs")
@@ -112,6 +116,8 @@ class Executable:
             if self._arena_size is not None:
                 frame.reserve(self._arena_size(frame.sizes_address))
         status = self._entry(frame.pointers_address, frame.sizes_address, frame.arena_address)
+        if status == HOST_FAILED and self._hosts is not None:
+            raise self._hosts.failure(frame.sizes_address)
         self._frames.append(frame)
         if status:
             raise self._failure(status)
@@ -144,7 +150,7 @@ class Executable:
         try:
             return self._frames.pop()
         except IndexError:
-            return _Frame(self.artifact, self._constants)
+            return _Frame(self.artifact, self._constants, None if self._hosts is None else self._hosts.address)
 
     def _failure(self, status: int) -> Exception:
         """The error for a status: 1 + an index into the failure table, with a signed detail above bit 32."""
@@ -162,58 +168,6 @@ class Executable:
             )
         )
 
-
-def dimension(text: int | str, symbols: tuple[str, ...]) -> Callable[[Sequence[int]], int]:
-    """A function from the symbols' values to a dimension's value.
-
-    Parameters
-    ----------
-    text
-        An integer or an expression over symbols: `+ - * // %`, `pos(x)` = max(x, 0), `floordiv(x, y)`, `min`, `max`.
-    symbols
-        Names in the order of the values.
-
-    Raises
-    ------
-    ArtifactError
-        If the text is anything else.
-
-    >>> dimension("2*s0 + pos(s1 - 1)", ("s0", "s1"))((3, 5))
-    10
-    """
-    if isinstance(text, int):
-        return lambda values: text
-    try:
-        tree = ast.parse(text, mode="eval")
-    except SyntaxError:
-        raise ArtifactError(f"{text!r} is not a dimension") from None
-    for node in ast.walk(tree):
-        known = isinstance(node, _DIMENSION_NODES)
-        if isinstance(node, ast.Name):
-            known = node.id in symbols or node.id in _DIMENSION_FUNCTIONS
-        elif isinstance(node, ast.Constant):
-            known = type(node.value) is int
-        if not known:
-            raise ArtifactError(f"{text!r} is not a dimension over {', '.join(symbols) or 'no symbols'}")
-    arguments = ast.arguments(
-        posonlyargs=[], args=[ast.arg(arg=name) for name in symbols], kwonlyargs=[], kw_defaults=[], defaults=[]
-    )
-    function = ast.fix_missing_locations(ast.Expression(ast.Lambda(args=arguments, body=tree.body)))
-    # Only whitelisted node types are left, and no builtins are reachable.
-    evaluate = eval(compile(function, "<dimension>", "eval"), {"__builtins__": {}, **_DIMENSION_FUNCTIONS})
-    return lambda values: int(evaluate(*values))
-
-
-_DIMENSION_NODES = (
-    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Call, ast.Load),
-    *(ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod, ast.USub),
-)
-_DIMENSION_FUNCTIONS: dict[str, Callable[..., int]] = {
-    "pos": lambda x: max(x, 0),
-    "floordiv": lambda x, y: x // y,
-    "min": min,
-    "max": max,
-}
 
 # What a failure table may name: the builtin exceptions that NumPy would raise, or this project's classes for them.
 _ERRORS: dict[str, type[GraphcError]] = {
@@ -241,20 +195,23 @@ def _maker(buffer: Buffer, symbols: tuple[str, ...]) -> _Maker:
 
 
 class _Frame:
-    """What one running call owns: the pointer table with the constants filled in, the sizes table, scratch memory."""
+    """What one running call owns: the pointer table with the constants filled in, the sizes table (with the host calls'
+    callback behind the sizes), scratch memory."""
 
     __slots__ = (
         *("arena", "arena_address", "first_output", "pointers", "pointers_address", "sizes", "sizes_address"),
         "_constants",
     )
 
-    def __init__(self, artifact: Artifact, constants: Sequence[Array]) -> None:
+    def __init__(self, artifact: Artifact, constants: Sequence[Array], callback: int | None) -> None:
         inputs = len(artifact.with_role("input"))
         self.first_output = inputs + len(constants)
         self.pointers = (ctypes.c_size_t * max(1, len(artifact.buffers)))()
         self.pointers[inputs : self.first_output] = [pointer(array) for array in constants]
         self.pointers_address = ctypes.addressof(self.pointers)
-        self.sizes = (ctypes.c_int64 * max(1, len(artifact.symbols)))()
+        self.sizes = (ctypes.c_int64 * (len(artifact.symbols) + 1))()
+        if callback is not None:
+            self.sizes[len(artifact.symbols)] = callback
         self.sizes_address = ctypes.addressof(self.sizes)
         self._constants = constants
         self.arena: Array = aligned(0)

@@ -16,8 +16,9 @@ __all__ = ["LOADER_MODULES", "loader_sources"]
 
 #: The modules of the loader, by their name inside graphc.
 LOADER_MODULES = (
-    *("errors", "dtypes", "target", "artifact"),
-    *("runtime.buffers", "runtime.image", "runtime.executable", "runtime.exported"),
+    *("errors", "dtypes", "target", "hosts", "artifact"),
+    *("runtime.buffers", "runtime.dimensions", "runtime.hostcalls", "runtime.image"),
+    *("runtime.executable", "runtime.exported"),
 )
 
 _IMPORT = re.compile(r"^from graphc\.", re.MULTILINE)

@@ -426,13 +426,6 @@ def test_result_of_control_written_into_state():
     )
 
 
-def test_effects_are_refused_by_name():
-    (x,) = inputs((f32, (5,)))
-    token = b.debug_print(b.create_token(), x, label="x")
-    with pytest.raises(CompileError, match="create_token"):
-        compile_graph(Graph((x.type,), (x * 2.0, token)))
-
-
 # -- options ------------------------------------------------------------------------------------------------------------
 
 

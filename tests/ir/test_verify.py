@@ -98,8 +98,8 @@ def unbound() -> Graph:
 
 def tokens() -> Graph:
     token = make("create_token").result
-    one = make("debug_print", (token, X), label="x").result
-    two = make("debug_print", (token, Y), label="y").result
+    one = make("debug_print", (token, X), template="x").result
+    two = make("debug_print", (token, Y), template="y").result
     return graph_of(one, two, two)
 
 
@@ -123,7 +123,7 @@ def names() -> Graph:
 
 def effect_without_token() -> Graph:
     token = make("create_token").result
-    return graph_of(node("debug_print", (token, X), T, label="x").result)
+    return graph_of(node("debug_print", (token, X), T, template="x").result)
 
 
 FAULTS: dict[str, Callable[[], Graph]] = {
@@ -191,7 +191,7 @@ def test_a_body_may_use_the_symbols_of_its_graph() -> None:
 
 
 def test_one_use_of_a_token_is_right() -> None:
-    token = make("debug_print", (make("create_token").result, X), label="x").result
+    token = make("debug_print", (make("create_token").result, X), template="x").result
     verify(graph_of(token))
     assert token.type == TOKEN
 

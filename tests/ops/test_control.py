@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from graphc.dtypes import bool_, float64, int32, int64
-from graphc.errors import BoundsError, DTypeError, GraphcError, InterpreterError, ShapeError
+from graphc.errors import BoundsError, DTypeError, GraphcError, HostCallError, ShapeError
 from graphc.interp import evaluate
 from graphc.ir.graph import Graph, constant, input_value, make
 from graphc.ir.op import GraphBuilder
@@ -64,16 +64,16 @@ def test_nested_loops() -> None:
 def test_effects_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:
     x = input_value(0, X)
     token = make("create_token").result
-    token = make("debug_print", [token, x], label="x = ").result
+    token = make("debug_print", [token, x], template="x = {}").result
     token, doubled = make("host_call", [token, x], function="numpy:positive", types=(X,)).results
-    token = make("debug_print", [token, B.negative(doubled)], label="then ").result
+    token = make("debug_print", [token, B.negative(doubled)], template="then {}").result
     outputs = evaluate(Graph((X,), (token, doubled)), [np.array([1.0, 2.0, 3.0])])
     assert outputs[0] is None and outputs[1].tolist() == [1, 2, 3]
     assert capsys.readouterr().out == "x = [1. 2. 3.]\nthen [-1. -2. -3.]\n"
 
 
 def test_effects_are_declared() -> None:
-    assert make("debug_print", [make("create_token").result, input_value(0, X)], label="").op.effect
+    assert make("debug_print", [make("create_token").result, input_value(0, X)], template="").op.effect
     assert take.fallible and scatter_add.fallible
 
 
@@ -83,18 +83,18 @@ def test_effects_are_declared() -> None:
         ("numpy:no_such_thing", (X,), "cannot find"),
         ("no_such_module:f", (X,), "cannot find"),
         ("numpy:negative", (X, X), "gave 1 results, declared are 2"),
-        ("numpy:negative", (TensorType(float64, (4,)),), r"gave f64\[3\], declared is f64\[4\]"),
+        ("numpy:negative", (TensorType(float64, (4,)),), r"gave float64\[3\], declared is float64\[4\]"),
     ],
 )
 def test_host_call_errors(function: str, types: tuple[TensorType, ...], match: str) -> None:
     node = make("host_call", [make("create_token").result, input_value(0, X)], function=function, types=types)
-    with pytest.raises(InterpreterError, match=match):
+    with pytest.raises(HostCallError, match=match):
         evaluate(Graph((X,), node.results), [np.ones(3)])
 
 
 def test_tokens_are_asked_for() -> None:
     with pytest.raises(ShapeError, match="token"):
-        make("debug_print", [input_value(0, X), input_value(0, X)], label="")
+        make("debug_print", [input_value(0, X), input_value(0, X)], template="")
     with pytest.raises(DTypeError, match="not tokens"):
         B.negative(input_value(0, TOKEN))
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.artifact import Artifact, Buffer, constant, from_bytes, load, to_bytes
+from graphc.artifact import FORMAT, Artifact, Buffer, constant, from_bytes, load, to_bytes
 from graphc.errors import ArtifactError
 
 
@@ -26,7 +26,7 @@ def rebuilt(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
     change(header)
     text = json.dumps(header).encode()
     body = text + bytes(-len(text) % 64) + sections
-    preamble = struct.pack("<8sIIQQ", data[:8], 1, len(text), 64 + len(body), 0)
+    preamble = struct.pack("<8sIIQQ", data[:8], FORMAT, len(text), 64 + len(body), 0)
     return preamble + hashlib.blake2b(preamble + body, digest_size=32).digest() + body
 
 
@@ -107,8 +107,8 @@ def test_every_truncation_and_extension_is_noticed(artifact: Artifact) -> None:
 
 def test_another_format_version_is_refused(artifact: Artifact) -> None:
     data = bytearray(to_bytes(artifact))
-    data[8] = 2
-    with pytest.raises(ArtifactError, match="version 2"):
+    data[8] = FORMAT + 1
+    with pytest.raises(ArtifactError, match=f"version {FORMAT + 1}"):
         from_bytes(bytes(data))
 
 
@@ -131,6 +131,8 @@ def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         lambda header: header["buffers"].reverse(),
         lambda header: header["buffers"][0].update(extra=1),
         lambda header: header["constants"].clear(),
+        lambda header: header.pop("hosts"),
+        lambda header: header["hosts"].append({"function": "numpy:sort"}),
         _set("image", "code", value=10**12),
         _set("image", "code", value=-1),
         _set("image", "code", value="x"),

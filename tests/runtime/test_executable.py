@@ -19,7 +19,8 @@ from graphc.artifact import Artifact, Kernel, from_bytes, to_bytes
 from graphc.errors import ArtifactError, BoundsError, DTypeError, GraphcError, ShapeError, StateError, StructureError
 from graphc.runtime import buffers, image
 from graphc.runtime.buffers import aligned, empty, is_aligned, overlapping, pointer
-from graphc.runtime.executable import Executable, dimension
+from graphc.runtime.dimensions import dimension
+from graphc.runtime.executable import Executable
 from graphc.runtime.loader import loader_sources
 
 F32 = np.dtype(np.float32)
