@@ -7,6 +7,7 @@ from graphc.ops import (
     contraction,
     control,
     conversion,
+    convolution,
     division,
     fused,
     indexing,
@@ -16,6 +17,7 @@ from graphc.ops import (
     reduction,
     special,
     transcendental,
+    windows,
 )
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "contraction",
     "control",
     "conversion",
+    "convolution",
     "division",
     "fused",
     "indexing",
@@ -32,4 +35,5 @@ __all__ = [
     "reduction",
     "special",
     "transcendental",
+    "windows",
 ]
