@@ -24,7 +24,7 @@ from graphc.errors import (
     UnsupportedError,
     message,
 )
-from graphc.frontend import autograd, context, creation, elementwise, indexing, products, reducing, shaping
+from graphc.frontend import autograd, context, creation, elementwise, indexing, products, reducing, shaping, windowing
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, describe
 from graphc.frontend.source import user_location
@@ -526,6 +526,9 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.inner: lambda a, b: products.tensordot(a, b, axes=((-1,), (-1,))),
     np.outer: products.outer,
     np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes=axes),
+    np.convolve: windowing.convolve,
+    np.correlate: windowing.correlate,
+    np.lib.stride_tricks.sliding_window_view: windowing.sliding_window_view,
     np.linalg.norm: _norm,
     np.zeros_like: _numpy_like(creation.zeros_like),
     np.ones_like: _numpy_like(creation.ones_like),
