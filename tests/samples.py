@@ -315,6 +315,8 @@ def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
         yield Sample((draw(rng, dtype, x), draw(rng, dtype, y)), attrs)
 
 
+_NUMBERS = tuple(d for d in dtypes.ALL if not d.is_bool)
+
 CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
     ((2, 3, 7), (4, 3, 3), {}),
     ((1, 2, 8), (2, 2, 3), {"strides": (2,), "padding": ((1, 0),)}),
@@ -344,7 +346,7 @@ CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
 
 
 def _convolution(op: Op, rng: Rng) -> Iterator[Sample]:
-    for dtype, (x, w, given) in itertools.product((float32, float64, int32, int64), CONVOLUTIONS):
+    for dtype, (x, w, given) in itertools.product(_NUMBERS, CONVOLUTIONS):
         rank = len(x) - 2
         attrs = {
             "strides": (1,) * rank,
@@ -394,7 +396,7 @@ _POOLS: tuple[tuple[tuple[int, ...], Attrs], ...] = tuple(
 
 
 def _pools(op: Op, rng: Rng) -> Iterator[Sample]:
-    for dtype, (shape, attrs) in itertools.product((float32, float64, int32, int64, uint32, uint64), _POOLS):
+    for dtype, (shape, attrs) in itertools.product(_NUMBERS, _POOLS):
         yield Sample((draw(rng, dtype, shape),), attrs)
     attrs = {"axes": (0,), "sizes": (3,), "steps": (1,), "dilations": (1,)}
     for values in ((1, np.nan, 2, 3, -1, -2), (0.0, -0.0, -0.0, 0.0, 0.0), (-np.inf, -np.inf, -np.inf, np.inf, 1)):
