@@ -1,32 +1,40 @@
 """Convolution over any number of axes. Layer 2.
 
 The op's native code is a `dot` of the kernel with `windows` of the padded operand: windows are strides to the product's
-kernels, so that nothing is unrolled in memory.
+kernels, so that nothing is unrolled in memory where a row of the result fills vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphc.errors import DTypeError, ShapeError
-from graphc.ir.dims import Dim, pos
+from graphc.ir.dims import Dim, pos, product
 from graphc.ir.op import Builder, Expansion, type_error
 from graphc.ir.registry import register
 from graphc.ir.types import Shape, TensorType, Type
 from graphc.ops.movement import pad_with, spread
 from graphc.ops.rules import same_number
-from graphc.ops.windows import window_count, windows_over
+from graphc.ops.windows import interleave, window_count, windows_over
 
 __all__ = ["convolution"]
 
 Array = NDArray[Any]
 Sizes = tuple[int, ...]
 Padding = tuple[tuple[Dim, Dim], ...]
+
+#: Results with at most so many pixels may be computed pixel by pixel.
+SMALL_RESULT = 64
+#: Narrow results along kernels so long are computed by dot products along the kernel's rows.
+DOT_TAPS, DOT_WIDTH = 32, 4
+#: Windows of at most so many elements are copied out.
+UNROLLED = 1 << 24
 
 
 def _dilated(extent: Dim, dilation: int) -> Dim:
@@ -162,6 +170,24 @@ def _prepared(b: Builder, x: Any, padding: Padding, dilation: Sizes) -> Any:
     return pad_with(b, x, 0.0, low, high)
 
 
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A convolution of what is padded already: x is [N, groups (if several), C, spatial axes], w likewise [groups, O, C,
+    taps]; `taken` are x's windows, with the axes that count them and those in them."""
+
+    x: Any
+    w: Any
+    taken: Any
+    counted: Sizes
+    inside: Sizes
+    lead: tuple[Dim, ...]
+    outputs: Dim
+
+    @property
+    def channel(self) -> int:
+        return len(self.lead)
+
+
 def _expand(
     b: Builder,
     x: Any,
@@ -172,28 +198,157 @@ def _expand(
     kernel_dilation: Sizes,
     groups: int,
 ) -> Any:
+    attrs = (strides, padding, input_dilation, kernel_dilation)
+    result = _shape(b.type(x).shape, b.type(w).shape, *attrs, groups)
+    for axis, (stride, dilation) in enumerate(zip(strides, input_dilation, strict=True)):
+        if dilation > 1 and stride == 1 and isinstance(result[2 + axis], int):
+            return _interleaved(b, x, w, axis, attrs, groups, result)
     (n, *_), (outputs, channels, *taps) = b.type(x).shape, b.type(w).shape
-    result = _shape(b.type(x).shape, b.type(w).shape, strides, padding, input_dilation, kernel_dilation, groups)
     x = _prepared(b, x, padding, input_dilation)
     lead: tuple[Dim, ...] = (n,)
     if groups > 1:
         lead = (n, groups)
         x = b.reshape(x, shape=(n, groups, channels, *b.type(x).shape[2:]))
         w = b.reshape(w, shape=(groups, outputs // groups, channels, *taps))
-    batch = tuple(range(len(lead)))
-    channel = len(lead)
-    axes = tuple(range(channel + 1, channel + 1 + len(taps)))
-    taken, _, inside = windows_over(b, x, axes, tuple(taps), strides, kernel_dilation)
-    kernel = b.broadcast(w, shape=(*lead, outputs // groups, channels, *taps))
+    axes = tuple(range(len(lead) + 1, len(lead) + 1 + len(taps)))
+    taken, counted, inside = windows_over(b, x, axes, tuple(taps), strides, kernel_dilation)
+    product = _Product(x, w, taken, counted, inside, lead, outputs // groups)
+    return _way(b, product, result)(b, product, result)
+
+
+def _way(b: Builder, p: _Product, result: Shape) -> Callable[[Builder, _Product, Shape], Any]:
+    """How the product's rows and columns are laid: columns must fill vectors. Decided by sizes alone; the order of
+    summation is the same for all (channels, then places in the kernel)."""
+    taps = _known(b.type(p.w).shape[p.channel + 1 :])
+    known, elements = _known(result), product(b.type(p.taken).shape)
+    if not taps or known is None or not isinstance(elements, int):
+        return _rows_of_pixels
+    n, _, *sizes = known
+    lanes = 64 // b.type(p.w).dtype.itemsize
+    width = sizes[-1]
+    if width * 4 >= -(-width // lanes) * lanes * 3:
+        return _rows_of_pixels
+    if prod(sizes) <= SMALL_RESULT and n >= lanes and prod(taps) >= lanes:
+        long = taps[-1] >= DOT_TAPS and width <= DOT_WIDTH
+        return _rows_of_pixels if long else _columns_of_samples
+    if isinstance(p.outputs, int) and p.outputs >= lanes and n * prod(sizes) > width and elements <= UNROLLED:
+        return _unrolled
+    return _rows_of_pixels
+
+
+def _known(shape: Shape) -> Sizes | None:
+    """A shape as integers, if all sizes are known."""
+    found = tuple(d for d in shape if isinstance(d, int))
+    return found if len(found) == len(shape) else None
+
+
+def _rows_of_pixels(b: Builder, p: _Product, result: Shape) -> Any:
+    """For each sample (and group): output channels times the pixels of one row of the result, read in place."""
+    batch = tuple(range(p.channel))
+    rank = len(p.inside)
+    shape = b.type(p.w).shape
+    kernel = b.broadcast(p.w, shape=(*p.lead, *shape[p.channel - 1 :]))
     y = b.dot(
         kernel,
-        taken,
+        p.taken,
         lhs_batch=batch,
         rhs_batch=batch,
-        lhs_contract=tuple(range(channel + 1, channel + 2 + len(taps))),
-        rhs_contract=(channel, *inside),
+        lhs_contract=tuple(range(p.channel + 1, p.channel + 2 + rank)),
+        rhs_contract=(p.channel, *p.inside),
     )
-    return y if groups == 1 else b.reshape(y, shape=result)
+    return y if p.channel == 1 else b.reshape(y, shape=result)
+
+
+def _columns_of_samples(b: Builder, p: _Product, result: Shape) -> Any:
+    """For each pixel of a small result (and group): output channels times samples, read in place. A kernel's gradient is of
+    this form."""
+    rank, groups = len(p.inside), p.lead[1:]
+    sizes = result[2:]
+    kernel = b.broadcast(p.w, shape=(*sizes, *b.type(p.w).shape))
+    y = b.dot(
+        kernel,
+        p.taken,
+        lhs_batch=tuple(range(rank + len(groups))),
+        rhs_batch=(*p.counted, *range(1, p.channel)),
+        lhs_contract=tuple(range(rank + len(groups) + 1, 2 * rank + len(groups) + 2)),
+        rhs_contract=(p.channel, *p.inside),
+    )
+    last = rank + len(groups) + 1
+    y = b.transpose(y, perm=(last, *range(rank, last), *range(rank)))
+    return y if not groups else b.reshape(y, shape=result)
+
+
+def _unrolled(b: Builder, p: _Product, result: Shape) -> Any:
+    """For narrow results: output channels times the pixels of all samples, after the windows have been copied out."""
+    n, *groups = p.lead
+    first = len(groups)
+    outer = tuple(range(1, p.channel))
+    moved = b.transpose(p.taken, perm=(*outer, p.channel, *p.inside, 0, *p.counted))
+    depth = product(b.type(p.w).shape[first + 1 :])
+    columns = b.reshape(moved, shape=(*groups, depth, product((n, *result[2:]))))
+    kernel = b.reshape(p.w, shape=(*groups, p.outputs, depth))
+    batch = tuple(range(first))
+    y = b.dot(kernel, columns, lhs_batch=batch, rhs_batch=batch, lhs_contract=(first + 1,), rhs_contract=(first,))
+    if n == 1:
+        return b.reshape(y, shape=result)
+    y = b.reshape(y, shape=(*groups, p.outputs, n, *result[2:]))
+    y = b.transpose(y, perm=(first + 1, *range(first + 1), *range(first + 2, first + 2 + len(p.inside))))
+    return y if not groups else b.reshape(y, shape=result)
+
+
+def _interleaved(
+    b: Builder,
+    x: Any,
+    w: Any,
+    axis: int,
+    attrs: tuple[Sizes, Padding, Sizes, Sizes],
+    groups: int,
+    result: Shape,
+) -> Any:
+    """A dilated axis of x without its zeros: result elements at p = q * dilation + r meet, for each r, their own part of the
+    kernel, so that each is a convolution of x as it is."""
+    strides, padding, input_dilation, kernel_dilation = attrs
+    dilation, spacing = input_dilation[axis], kernel_dilation[axis]
+    low, extent, total = padding[axis][0], b.type(x).shape[2 + axis], result[2 + axis]
+    taps = b.type(w).shape[2 + axis]
+    assert isinstance(low, int) and isinstance(total, int) and isinstance(taps, int)
+    period = dilation // gcd(dilation, spacing)
+    length = -(-total // dilation)
+    phases = []
+    for remainder in range(dilation):
+        found = [k for k in range(min(period, taps)) if (remainder + k * spacing - low) % dilation == 0]
+        if not found or not length:
+            phases.append(b.full((*result[: 2 + axis], length, *result[3 + axis :]), 0.0, b.type(x).dtype))
+            continue
+        (first,) = found
+        count = len(range(first, taps, period))
+        part = _every(b, w, 2 + axis, first, count, period)
+        reach = period * spacing // dilation
+        before = -((remainder + first * spacing - low) // dilation)
+        after = length + (count - 1) * reach - extent - before
+        one = (
+            strides,
+            _with(padding, axis, (before, after)),
+            _with(input_dilation, axis, 1),
+            _with(kernel_dilation, axis, reach),
+        )
+        phases.append(_expand(b, x, part, *one, groups))
+    return interleave(b, phases, 2 + axis, total)
+
+
+def _every(b: Builder, x: Any, axis: int, first: int, count: int, step: int) -> Any:
+    """Every step-th element of an axis."""
+    shape = b.type(x).shape
+    return b.slice(
+        x,
+        start=_with((0,) * len(shape), axis, first),
+        size=_with(shape, axis, count),
+        step=_with((1,) * len(shape), axis, step),
+    )
+
+
+def _with(values: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:
+    return (*values[:place], value, *values[place + 1 :])
 
 
 # -- derivative -------------------------------------------------------------------------------------------------------

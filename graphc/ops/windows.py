@@ -22,7 +22,7 @@ from graphc.ir.types import Shape, TensorType, Type
 from graphc.ops.movement import pad_with
 from graphc.ops.rules import same_number
 
-__all__ = ["overlap_add", "window_count", "window_max", "window_min", "windows", "windows_over"]
+__all__ = ["interleave", "overlap_add", "window_count", "window_max", "window_min", "windows", "windows_over"]
 
 Array = NDArray[Any]
 Axes = tuple[int, ...]
@@ -123,12 +123,17 @@ def overlap_add(b: Builder, x: Any, axis: int, step: int, dilation: int, extent:
         phases[remainder] = shifted if known is None else b.add(known, shifted)
     if step == 1:
         return phases[0]
-    columns = []
-    for phase in phases:
-        full = b.full((*outer, length, *inner), 0.0, b.type(x).dtype) if phase is None else phase
-        columns.append(b.reshape(full, shape=(*outer, length, 1, *inner)))
+    empty = (*outer, length, *inner)
+    return interleave(b, [b.full(empty, 0.0, b.type(x).dtype) if p is None else p for p in phases], axis, extent)
+
+
+def interleave(b: Builder, phases: Sequence[Any], axis: int, extent: Dim) -> Any:
+    """y[.., q * len(phases) + r, ..] = phases[r][.., q, ..], cut to `extent`."""
+    shape = b.type(phases[0]).shape
+    outer, length, inner = shape[:axis], shape[axis], shape[axis + 1 :]
+    columns = [b.reshape(p, shape=(*outer, length, 1, *inner)) for p in phases]
     joined = b.concatenate(*columns, axis=axis + 1)
-    return _fit(b, b.reshape(joined, shape=(*outer, length * step, *inner)), axis, 0, extent)
+    return _fit(b, b.reshape(joined, shape=(*outer, length * len(phases), *inner)), axis, 0, extent)
 
 
 def _fit(b: Builder, x: Any, axis: int, low: int, extent: Dim) -> Any:
