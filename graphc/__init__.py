@@ -243,6 +243,8 @@ from graphc.frontend.tensor import default_dtype as default_dtype
 from graphc.frontend.tensor import set_default_dtype as set_default_dtype
 from graphc.frontend.transforms import grad as grad
 from graphc.frontend.transforms import value_and_grad as value_and_grad
+from graphc.frontend.windowing import conv as conv
+from graphc.frontend.windowing import reduce_window as reduce_window
 
 float16 = _dtypes.float16.numpy
 float32 = _dtypes.float32.numpy

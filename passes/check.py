@@ -17,7 +17,7 @@ from graphc.interp import evaluate
 from graphc.ir.dims import Dim
 from graphc.ir.dims import evaluate as evaluate_dim
 from graphc.ir.graph import Graph
-from graphc.ir.op import Contraction, Control, Cumulative, Elementwise, Op, Reduction
+from graphc.ir.op import Contraction, Control, Cumulative, Elementwise, Expansion, Op, Reduction
 from graphc.ir.printer import held_graphs, to_text
 from graphc.ir.types import TensorType, TokenType
 from graphc.passes.base import Journal, Pass, Rewriter
@@ -151,6 +151,6 @@ def _is_exact(graph: Graph) -> bool:
 
 
 def _op_is_exact(op: Op) -> bool:
-    if isinstance(op, (Elementwise, Reduction, Cumulative)):
+    if isinstance(op, (Elementwise, Expansion, Reduction, Cumulative)):
         return op.exact
     return not isinstance(op, (Contraction, Control))

@@ -1,4 +1,4 @@
-"""Inlining of composites. Layer 4, passes."""
+"""Inlining of composites and of ops that are defined by others. Layer 4, passes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphc.ir.graph import Graph, Node, Value, make, rebuild
-from graphc.ir.op import Composite, Control
+from graphc.ir.op import Composite, Control, Expansion, GraphBuilder
 from graphc.passes.base import Journal, Rewriter, map_held
 
 __all__ = ["InlineComposites"]
@@ -17,6 +17,7 @@ __all__ = ["InlineComposites"]
 class InlineComposites(Rewriter):
     """`composite(x, y; body) --> body(x, y)`, except for the labels in `keep`; composites inside composites too.
 
+    Expansions likewise: `convolution(x, w) --> dot(windows(pad(x)), w)`, as the op says.
     The nodes of a body get the locations of the composite: the user's line, not the library's.
     """
 
@@ -31,6 +32,9 @@ class InlineComposites(Rewriter):
             inlined = isinstance(node.op, Composite) and attrs["label"] not in self.keep
             if inlined and journal.permit(f"inline {attrs['label']}"):
                 return _inlined(attrs["body"], operands)
+            if isinstance(node.op, Expansion) and journal.permit(f"expand {node.op.name}"):
+                expanded = node.op.expand(GraphBuilder(), *operands, **attrs)
+                return expanded if isinstance(expanded, tuple) else (expanded,)
             return make(node.op, operands, **attrs).results
 
         return rebuild(graph, visit)

@@ -13,7 +13,7 @@ from samples import Sample
 
 from graphc import dtypes
 from graphc.dtypes import float64
-from graphc.ir.op import Composite, Contraction, Cumulative, Elementwise, Fused, Op, Reduction
+from graphc.ir.op import Composite, Contraction, Cumulative, Elementwise, Expansion, Fused, Op, Reduction
 from graphc.ops import mathlib
 
 __all__ = ["fault", "same_bits", "same_elements"]
@@ -23,7 +23,7 @@ Array = np.ndarray[Any, Any]
 #: NumPy's own error in float64, where the reference is no more exact than it, in ulp (3 where not said).
 _REFERENCE_ULP = {"erfc": 6.0, "power": 1.0}
 #: Where NumPy does not say which of two zeros it gives.
-_ANY_ZERO = {"maximum", "minimum", "max", "min", "cumulative_max", "cumulative_min"}
+_ANY_ZERO = {"maximum", "minimum", "max", "min", "cumulative_max", "cumulative_min", "window_max", "window_min"}
 
 
 def same_bits(found: Array, expected: Array, *, zeros_equal: bool = False) -> bool:
@@ -48,7 +48,7 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
         return f"{sample}: {found.dtype}{found.shape}, expected {expected.dtype}{expected.shape}"
     if expected.dtype.kind == "f" and isinstance(op, Elementwise) and not op.exact:
         expected, right = _within_bound(op, sample, found, expected)
-    elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot"):
+    elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot", "convolution"):
         right = same_elements(found, expected, True) | _near(op, sample, found, expected)
     elif expected.dtype.kind == "f" and isinstance(op, Cumulative) and not op.exact:
         # Each of n steps is right to a few ulp of numbers of moderate size.
@@ -93,7 +93,7 @@ def _near(op: Op, sample: Sample, found: Array, expected: Array, more: Any = 0) 
     operands = [np.abs(x) for x in sample.operands]
     (scale,) = op.evaluate(operands, sample.attrs)
     count = sample.operands[0].size if isinstance(op, Reduction) else max(x.size for x in sample.operands)
-    assert isinstance(op, (Reduction, Contraction))
+    assert isinstance(op, (Reduction, Contraction, Expansion))
     with np.errstate(all="ignore"):
         return np.asarray(np.abs(found - expected) <= count * np.finfo(found.dtype).eps * scale + more)
 

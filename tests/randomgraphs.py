@@ -413,6 +413,47 @@ class _Maker:
             op, pair, lhs_batch=numbers[0], rhs_batch=numbers[1], lhs_contract=(contract,), rhs_contract=(inner,)
         )
 
+    def _windows(self, op: Op) -> Value | None:
+        x = self._pick(lambda v: bool(v.shape) and v.tensor.size * 3 <= _LIMIT)  # type: ignore[operator]
+        if x is None:
+            return None
+        axis = self.random.randrange(len(x.shape))
+        return self.apply(op, (x,), axis=axis, size=self.random.choice([1, 2, 3]), **self._pace())
+
+    def _pace(self) -> dict[str, int]:
+        return {"step": self.random.choice([1, 1, 2, 3]), "dilation": self.random.choice([1, 1, 2])}
+
+    def _window_extremum(self, op: Op) -> Value | None:
+        x = self._pick(lambda v: bool(v.shape) and not v.dtype.is_bool)
+        if x is None:
+            return None
+        axes = sorted(self.random.sample(range(len(x.shape)), self.random.randint(1, min(2, len(x.shape)))))
+        paces = [self._pace() for _ in axes]
+        attrs = {
+            "axes": tuple(axes),
+            "sizes": tuple(self.random.choice([1, 2, 3]) for _ in axes),
+            "steps": tuple(p["step"] for p in paces),
+            "dilations": tuple(p["dilation"] for p in paces),
+        }
+        return self.apply(op, (self.unsigned_zero(x),), **attrs)
+
+    def _convolution(self, op: Op) -> Value | None:
+        dtype = self.random.choice([float32, float64, int32, int64])
+        rank = self.random.choice([1, 2])
+        groups = self.random.choice([1, 1, 2, 3])
+        channels = groups * self.random.choice([1, 2])
+        x_shape = (self.random.choice([1, 2]), channels, *(self.random.choice([4, 5, 9, 17]) for _ in range(rank)))
+        w_shape = (groups * self.random.choice([1, 3]), channels // groups)
+        w_shape += tuple(self.random.choice([1, 2, 3]) for _ in range(rank))
+        operands = [self.within(self.some(dtype, shape), -4.0, 4.0) for shape in (x_shape, w_shape)]
+        attrs = {
+            "strides": tuple(self.random.choice([1, 1, 2]) for _ in range(rank)),
+            "padding": tuple((self.random.choice([0, 1, 2, -1]), self.random.choice([0, 1])) for _ in range(rank)),
+            "input_dilation": tuple(self.random.choice([1, 1, 2]) for _ in range(rank)),
+            "kernel_dilation": tuple(self.random.choice([1, 1, 2]) for _ in range(rank)),
+        }
+        return self.apply(op, operands, groups=groups, **attrs)
+
     def _indices(self, size: int) -> tuple[Value, str] | None:
         """Indices and a mode that is legal for them, also if everything inexact came out a little different."""
         indices = self.some(self.random.choice([int32, int64, uint32, uint64]))
@@ -494,6 +535,8 @@ _STEPS: dict[str, Callable[[_Maker, Op], Value | None]] = {
     name: getattr(_Maker, f"_{name}")
     for name in (
         *("transpose", "reshape", "broadcast", "slice", "pad", "concatenate", "reduction", "dot", "take"),
-        *("scatter_add", "random_bits", "iota", "constant", "barrier", "composite"),
+        *("scatter_add", "random_bits", "iota", "constant", "barrier", "composite", "windows"),
+        "convolution",
     )
 }
+_STEPS.update(dict.fromkeys(("window_max", "window_min"), _Maker._window_extremum))

@@ -322,6 +322,108 @@ def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
         yield Sample((draw(rng, dtype, x), draw(rng, dtype, y)), attrs)
 
 
+_NUMBERS = tuple(d for d in dtypes.ALL if not d.is_bool)
+
+CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
+    ((2, 3, 7), (4, 3, 3), {}),
+    ((1, 2, 8), (2, 2, 3), {"strides": (2,), "padding": ((1, 0),)}),
+    ((1, 2, 6), (3, 2, 2), {"input_dilation": (3,), "padding": ((2, 1),)}),
+    ((1, 1, 9), (1, 1, 4), {"kernel_dilation": (2,), "padding": ((0, 3),)}),
+    ((2, 4, 6), (6, 2, 3), {"groups": 2, "padding": ((1, 1),)}),
+    ((2, 3, 5), (3, 1, 3), {"groups": 3, "strides": (2,)}),
+    ((1, 2, 7), (2, 2, 2), {"padding": ((-1, -2),)}),
+    ((1, 2, 5), (2, 2, 2), {"padding": ((-1, 3),), "input_dilation": (2,), "strides": (3,)}),
+    ((2, 3, 6, 5), (4, 3, 3, 2), {"padding": ((1, 1), (0, 1))}),
+    ((1, 2, 5, 19), (3, 2, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    (
+        (2, 4, 7, 6),
+        (4, 2, 3, 3),
+        {"strides": (2, 1), "kernel_dilation": (1, 2), "padding": ((1, 2), (2, 2)), "groups": 2},
+    ),
+    ((1, 3, 4, 4), (5, 3, 1, 1), {}),
+    ((1, 2, 3, 4), (2, 2, 3, 3), {"input_dilation": (2, 2), "padding": ((2, 2), (2, 2))}),
+    ((1, 2, 3, 4, 4), (3, 2, 2, 2, 3), {"padding": ((0, 1), (1, 1), (1, 1))}),
+    # Narrow results: pixels of all samples as columns, with groups, of one sample.
+    ((3, 2, 5, 4), (17, 2, 3, 3), {"padding": ((1, 1), (1, 1))}),
+    ((2, 4, 5, 4), (34, 2, 3, 2), {"groups": 2, "strides": (2, 1)}),
+    ((1, 2, 5, 4), (16, 2, 3, 3), {"padding": ((1, 1), (1, 1)), "kernel_dilation": (2, 1)}),
+    # Small results of large kernels: samples as columns, with groups; and along long rows of the kernel.
+    ((19, 2, 8, 8), (3, 2, 6, 7), {"padding": ((1, 0), (0, 1))}),
+    ((16, 4, 7), (2, 2, 17), {"groups": 2, "padding": ((5, 6),)}),
+    ((16, 2, 3, 40), (2, 2, 2, 38), {}),
+    # A dilated operand: parts of the kernel, some empty, with gaps.
+    ((1, 1, 5), (1, 1, 2), {"input_dilation": (4,), "padding": ((-2, 5),)}),
+    ((2, 1, 6), (1, 1, 4), {"input_dilation": (4,), "kernel_dilation": (2,), "padding": ((3, 7),)}),
+    ((1, 1, 4, 3), (1, 1, 3, 3), {"input_dilation": (2, 3), "padding": ((3, 1), (2, 0)), "strides": (1, 2)}),
+    ((3, 2), (4, 2), {}),
+    ((0, 2, 5), (3, 2, 3), {}),
+    ((1, 0, 5), (3, 0, 3), {}),
+    ((1, 2, 5), (0, 2, 3), {}),
+    ((1, 2, 2), (3, 2, 3), {}),
+    ((1, 2, 0), (3, 2, 3), {"padding": ((2, 2),)}),
+)
+
+
+def _convolution(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, (x, w, given) in itertools.product(_NUMBERS, CONVOLUTIONS):
+        if np.prod(x) > 100 and dtype not in (float32, float64, int64):
+            continue
+        rank = len(x) - 2
+        attrs = {
+            "strides": (1,) * rank,
+            "padding": ((0, 0),) * rank,
+            "input_dilation": (1,) * rank,
+            "kernel_dilation": (1,) * rank,
+            "groups": 1,
+            **given,
+        }
+        yield Sample((draw(rng, dtype, x), draw(rng, dtype, w)), attrs)
+
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+
+
+def _window(axis: int, size: int, step: int, dilation: int) -> Attrs:
+    return {"axis": axis, "size": size, "step": step, "dilation": dilation}
+
+
+_WINDOWS = [
+    (((7,),), _window(0, 3, 1, 1)),
+    (((8,),), _window(0, 2, 2, 1)),
+    (((9,),), _window(0, 2, 4, 1)),
+    (((9,),), _window(0, 3, 2, 1)),
+    (((10,),), _window(0, 3, 2, 2)),
+    (((2, 11, 3),), _window(1, 3, 3, 4)),
+    (((3, 4),), _window(1, 4, 1, 1)),
+    (((3, 4),), _window(0, 1, 1, 1)),
+    (((2,),), _window(0, 3, 1, 1)),
+    (((0, 3),), _window(1, 2, 1, 1)),
+    (((0,),), _window(0, 1, 1, 1)),
+]
+
+_POOLS: tuple[tuple[tuple[int, ...], Attrs], ...] = tuple(
+    (shape, dict(zip(("axes", "sizes", "steps", "dilations"), values, strict=True)))
+    for shape, values in (
+        ((7,), ((0,), (3,), (1,), (1,))),
+        ((2, 6, 6), ((1, 2), (2, 2), (2, 2), (1, 1))),
+        ((1, 2, 7, 8), ((2, 3), (3, 3), (2, 2), (1, 1))),
+        ((9, 2), ((0,), (2,), (3,), (2,))),
+        ((4, 5, 6), ((0, 1, 2), (2, 2, 2), (1, 2, 1), (1, 1, 3))),
+        ((3, 1), ((0,), (1,), (1,), (1,))),
+        ((0, 5), ((1,), (2,), (1,), (1,))),
+        ((2, 1), ((1,), (2,), (1,), (1,))),
+    )
+)
+
+
+def _pools(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, (shape, attrs) in itertools.product(_NUMBERS, _POOLS):
+        yield Sample((draw(rng, dtype, shape),), attrs)
+    attrs = {"axes": (0,), "sizes": (3,), "steps": (1,), "dilations": (1,)}
+    for values in ((1, np.nan, 2, 3, -1, -2), (0.0, -0.0, -0.0, 0.0, 0.0), (-np.inf, -np.inf, -np.inf, np.inf, 1)):
+        yield Sample((np.array(values),), attrs, special=True)
+
+
 # -- indexing ---------------------------------------------------------------------------------------------------------
 
 TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
@@ -542,6 +644,10 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
         ((), (), ()),
     ),
     "concatenate": _movement(_CONCATENATES),
+    "windows": _movement(_WINDOWS),
+    "window_max": _pools,
+    "window_min": _pools,
+    "convolution": _convolution,
     "input": _input,
     "constant": _constant,
     "iota": _iota,

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
+from graphc.ir import registry
 from graphc.ir.graph import Graph, Node, Value
-from graphc.ir.op import Composite, Contraction, Elementwise, Fused, Movement, Op, Reduction, lengthened
+from graphc.ir.op import Composite, Contraction, Elementwise, Expansion, Fused, Movement, Op, Reduction, lengthened
 from graphc.ops import mathlib
 from graphc.ops.numpy_scalar import NumpyScalar
 
@@ -161,6 +162,8 @@ def _is_exact(node: Node, contract: bool) -> bool:
     if contract and op.name in _CONTRACTED and node.results[0].dtype.is_float:
         return False
     if isinstance(op, (Elementwise, Reduction)):
+        return op.exact or not node.results[0].dtype.is_float
+    if isinstance(op, Expansion):
         return op.exact or not node.results[0].dtype.is_float
     return not isinstance(op, Contraction) or not node.results[0].dtype.is_float
 
@@ -399,6 +402,14 @@ def _position(node: Node, x: Shadow, value: Array) -> Interval:
     return _marked(known | np.all(others < best, axis=axis))
 
 
+def _extremum_of_windows(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
+    (x,) = xs
+    if x.is_float:
+        return _increasing(node, xs, value)
+    unknown = registry.get("window_max").evaluate([np.asarray(~x.known, np.int64)], node.attrs)[0]
+    return _marked(np.asarray(unknown == 0))
+
+
 def _contraction(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     x, y = xs
     if not x.is_float:
@@ -407,7 +418,10 @@ def _contraction(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
         either = _dot(node, unknown[0], ones[1]) + _dot(node, ones[0], unknown[1])
         return _marked(either == 0)
     (a, da), (b, db) = _middle(x), _middle(y)
-    count = int(np.prod([x.value.shape[k] for k in node.attrs["lhs_contract"]])) + 1
+    if isinstance(node.op, Contraction):
+        count = int(np.prod([x.value.shape[k] for k in node.attrs["lhs_contract"]])) + 1
+    else:
+        count = int(np.prod(y.value.shape[1:])) + 1
     eps = max(np.finfo(value.dtype).eps * count, 4 * np.finfo(np.float64).eps * count)
     size = _dot(node, np.abs(a) + da, np.abs(b) + db)
     total = _dot(node, a, b)
@@ -488,6 +502,9 @@ _RULES_BY_NAME: Mapping[str, Rule] = {
     "scatter_add": _scatter_add,
     "barrier": _same,
     "random_bits": _all_or_nothing,
+    "convolution": _contraction,
+    "window_max": _extremum_of_windows,
+    "window_min": _extremum_of_windows,
 }
 _RULES_BY_KIND: tuple[tuple[type[Op], Rule], ...] = (
     (Elementwise, _elementwise),

@@ -39,6 +39,7 @@ from graphc.frontend import (
     shaping,
     sorting,
     updating,
+    windowing,
 )
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, describe
@@ -563,6 +564,9 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.inner: lambda a, b: products.tensordot(a, b, axes=((-1,), (-1,))),
     np.outer: products.outer,
     np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes=axes),
+    np.convolve: windowing.convolve,
+    np.correlate: windowing.correlate,
+    np.lib.stride_tricks.sliding_window_view: windowing.sliding_window_view,
     np.zeros_like: _numpy_like(creation.zeros_like),
     np.ones_like: _numpy_like(creation.ones_like),
     np.empty_like: _numpy_like(creation.empty_like),

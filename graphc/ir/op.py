@@ -31,6 +31,7 @@ __all__ = [
     "Control",
     "Cumulative",
     "Elementwise",
+    "Expansion",
     "Fused",
     "GraphBuilder",
     "Guard",
@@ -503,6 +504,17 @@ class _Stated(Op):
         if self.vjp is None:
             return [None] * len(operands)
         return self.vjp(b, operands, results, cotangents, **attrs)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Expansion(_Stated):
+    """Ops with a definition and a derivative of their own whose native code is that of other ops:
+    `expand(b, *operands, **attrs)` gives the result in terms of them. A pass puts it in the node's place before fusion.
+    `exact` says that the expansion gives the bits of the definition."""
+
+    kind: ClassVar[str] = "expansion"
+    expand: Callable[..., Any]
+    exact: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

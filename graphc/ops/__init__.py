@@ -7,6 +7,7 @@ from graphc.ops import (
     contraction,
     control,
     conversion,
+    convolution,
     cumulative,
     division,
     fused,
@@ -20,6 +21,7 @@ from graphc.ops import (
     sorting,
     special,
     transcendental,
+    windows,
 )
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "contraction",
     "control",
     "conversion",
+    "convolution",
     "cumulative",
     "division",
     "fused",
@@ -40,4 +43,5 @@ __all__ = [
     "sorting",
     "special",
     "transcendental",
+    "windows",
 ]

@@ -19,7 +19,7 @@ from graphc.ir.op import Builder, Guard, Movement, Source
 from graphc.ir.registry import register
 from graphc.ir.types import Shape
 
-__all__ = ["broadcast", "concatenate", "pad", "reshape", "slice_", "transpose"]
+__all__ = ["broadcast", "concatenate", "pad", "pad_with", "reshape", "slice_", "spread", "transpose"]
 
 Array = NDArray[Any]
 Index = tuple[Any, ...]
@@ -183,12 +183,12 @@ def _slice_vjp(b: Builder, ct: Any, x: Any, start: Shape, size: Shape, step: tup
         signs = tuple(-1 if stride < 0 else 1 for stride in step)
         ct = b.slice(ct, start=turned, size=size, step=signs)
     first = tuple(f + back * stride for f, back, stride in zip(start, turned, step, strict=True))
-    ct, span = _spread(b, ct, size, tuple(map(abs, step)))
+    ct, span = spread(b, ct, size, tuple(map(abs, step)))
     high = tuple(extent - f - n for extent, f, n in zip(shape, first, span, strict=True))
-    return [_pad_with(b, ct, 0.0, first, high)]
+    return [pad_with(b, ct, 0.0, first, high)]
 
 
-def _spread(b: Builder, x: Any, size: Shape, step: tuple[int, ...]) -> tuple[Any, Shape]:
+def spread(b: Builder, x: Any, size: Shape, step: tuple[int, ...]) -> tuple[Any, Shape]:
     """Put step - 1 zeros between neighbours along each axis; gives also the new shape."""
     if all(stride == 1 for stride in step):
         return x, size
@@ -197,9 +197,9 @@ def _spread(b: Builder, x: Any, size: Shape, step: tuple[int, ...]) -> tuple[Any
     low = (0,) * (2 * rank)
     high = tuple(d for stride in step for d in (0, stride - 1))
     merged = tuple(count * stride for count, stride in zip(size, step, strict=True))
-    spread = b.reshape(_pad_with(b, b.reshape(x, shape=split), 0.0, low, high), shape=merged)
+    wide = b.reshape(pad_with(b, b.reshape(x, shape=split), 0.0, low, high), shape=merged)
     span = tuple(pos((count - 1) * stride + 1) for count, stride in zip(size, step, strict=True))
-    return b.slice(spread, start=(0,) * rank, size=span, step=(1,) * rank), span
+    return b.slice(wide, start=(0,) * rank, size=span, step=(1,) * rank), span
 
 
 slice_ = register(
@@ -249,7 +249,8 @@ def _pad_numpy(x: Array, value: Array, low: tuple[int, ...], high: tuple[int, ..
     return result
 
 
-def _pad_with(b: Builder, x: Any, value: float, low: Shape, high: Shape) -> Any:
+def pad_with(b: Builder, x: Any, value: float, low: Shape, high: Shape) -> Any:
+    """x surrounded by a literal; x itself where nothing is added."""
     if not any(n != 0 for n in (*low, *high)):
         return x
     return b.pad(x, b.full((), value, b.type(x).dtype), low=low, high=high)

@@ -22,6 +22,9 @@ from graphc.runtime.executable import Executable
 NOT_COMPILED = {
     "input": "has no value of its own",
     "composite": "is inlined before",
+    "convolution": "is expanded before",
+    "window_max": "is expanded before",
+    "window_min": "is expanded before",
     "cond": "has no emitter yet",
     "while_loop": "has no emitter yet",
     "create_token": "is no value",

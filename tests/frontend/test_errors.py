@@ -47,6 +47,7 @@ GROUPS = (
     "models",
     "numpy_functions",
     "shapes",
+    "windows",
     "writes",
 )
 WORKS = "works"

@@ -221,6 +221,22 @@ CASES = {
     np.hstack: [lambda f: f([V, V]), lambda f: f([M, M])],
     np.flip: [lambda f: f(A), lambda f: f(A, axis=1)],
     np.roll: [lambda f: f(A, 2), lambda f: f(A, -1, axis=1), lambda f: f(A, (1, 2), axis=(0, 2))],
+    np.convolve: [
+        *(lambda f, m=m: f(V, V[:2], m) for m in ("full", "same", "valid")),
+        lambda f: f(V[:2], A[0, 0]),
+        lambda f: f(np.arange(5), np.arange(3)),
+    ],
+    np.correlate: [
+        *(lambda f, m=m: f(V, V[:3], m) for m in ("full", "same", "valid")),
+        *(lambda f, m=m: f(V[:2], A[0, 0], m) for m in ("full", "same", "valid")),
+        lambda f: f(V, V),
+    ],
+    np.lib.stride_tricks.sliding_window_view: [
+        lambda f: f(V, 3),
+        lambda f: f(A, (2, 3), axis=(0, 2)),
+        lambda f: f(A, 2, axis=-1),
+        lambda f: f(M, (1, 2)),
+    ],
     np.pad: [
         lambda f: f(A, 1),
         lambda f: f(M, ((1, 0), (2, 3)), constant_values=2.5),
