@@ -158,6 +158,7 @@ from graphc.frontend.indexing import put_along_axis as put_along_axis
 from graphc.frontend.indexing import take as take
 from graphc.frontend.indexing import take_along_axis as take_along_axis
 from graphc.frontend.linalg import cross as cross
+from graphc.frontend.linalg import inner as inner
 from graphc.frontend.linalg import kron as kron
 from graphc.frontend.linalg import vdot as vdot
 from graphc.frontend.namespace import can_cast as can_cast

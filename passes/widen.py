@@ -8,14 +8,14 @@ from typing import ClassVar
 
 from graphc.dtypes import DType, float32, int32
 from graphc.ir.graph import Graph, Node, Value, make, rebuild
-from graphc.ir.op import Contraction, Control, Elementwise, Indexing, Movement, Op, Reduction
+from graphc.ir.op import Contraction, Control, Cumulative, Elementwise, Indexing, Movement, Op, Reduction, Sorting
 from graphc.ir.types import TensorType
 from graphc.passes.base import Journal, Rewriter, map_held
 from graphc.passes.fold import ConstantFold
 
 __all__ = ["Widen"]
 
-_COMPUTING = (Elementwise, Reduction, Contraction, Indexing)
+_COMPUTING = (Elementwise, Reduction, Cumulative, Contraction, Indexing, Sorting)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from graphc.frontend.elementwise import (
     trunc,
     where,
 )
-from graphc.frontend.promotion import as_tensor, broadcast_to, op, promote, unify
+from graphc.frontend.promotion import as_tensor, broadcast_to, convert, op, promote, unify
 from graphc.frontend.tensor import Tensor
 
 __all__ = [
@@ -117,7 +117,12 @@ def _function(name: str) -> Callable[..., Tensor]:
     def function(*operands: Any) -> Tensor:
         if len(operands) != ufunc.nin:
             raise TypeError(f"{name} takes {ufunc.nin} operands, got {len(operands)}")
-        return formula(*unify(name, promote(name, ufunc, operands)))
+        tensors = unify(name, promote(name, ufunc, operands))
+        dtype = tensors[0].type.dtype
+        if dtype.is_short_float:
+            # Rounded once, as NumPy does.
+            return convert(formula(*(convert(t, np.float32) for t in tensors)), dtype.numpy)
+        return formula(*tensors)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Elementwise `numpy.{ufunc.__name__}`, composed; returns a Tensor."

@@ -32,6 +32,7 @@ from graphc.frontend.tensor import Tensor
 __all__ = [
     "cross",
     "diagonal",
+    "inner",
     "kron",
     "matmul",
     "matrix_norm",
@@ -81,6 +82,14 @@ def vdot(x1: Any, x2: Any, /) -> Tensor:
     """The inner product of two tensors, flattened; as `numpy.vdot`."""
     x, y = ravel(as_tensor(x1)), ravel(as_tensor(x2))
     return tensordot(x, y, axes=((0,), (0,)))
+
+
+def inner(x1: Any, x2: Any, /) -> Tensor:
+    """Sums of products over the last axes, or products with a scalar; as `numpy.inner`."""
+    x, y = as_tensor(x1), as_tensor(x2)
+    if not x.ndim or not y.ndim:
+        return multiply(x, y)
+    return tensordot(x, y, axes=((-1,), (-1,)))
 
 
 def kron(x1: Any, x2: Any, /) -> Tensor:

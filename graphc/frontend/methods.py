@@ -561,7 +561,6 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.take: lambda a, indices, axis=None: indexing.take(a, indices, axis=axis),
     np.take_along_axis: lambda arr, indices, axis=-1: indexing.take_along_axis(arr, indices, axis=axis),
     np.dot: products.dot,
-    np.inner: lambda a, b: products.tensordot(a, b, axes=((-1,), (-1,))),
     np.outer: products.outer,
     np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes=axes),
     np.convolve: windowing.convolve,

@@ -119,6 +119,7 @@ _WRITING: dict[Any, Callable[..., Any]] = {np.put_along_axis: indexing.put_along
 
 _PRODUCTS: dict[Any, Callable[..., Any]] = {
     np.einsum: einsum.einsum,
+    np.inner: linalg.inner,
     np.kron: linalg.kron,
     np.vdot: linalg.vdot,
     np.cross: lambda a, b, axisa=-1, axisb=-1, axisc=-1, axis=None: _cross(a, b, axisa, axisb, axisc, axis),

@@ -406,7 +406,8 @@ class Cumulative(Op):
 
     `combine(s, y, *xs)` over the scalar protocol, one element after the other: the order is the definition's, so results of
     exactly rounded steps are NumPy's. `start(dtype)` stands for y[-1]. `numpy(*xs, axis)` is for the forward direction;
-    `vjp(b, ct, y, *xs, axis, reverse)` gives the operands' cotangents.
+    `vjp(b, ct, y, *xs, axis, reverse)` gives the operands' cotangents. 16-bit floats are accumulated in float32, each result
+    rounded once (NumPy rounds after each step).
     """
 
     kind: ClassVar[str] = "cumulative"
@@ -435,9 +436,10 @@ class Cumulative(Op):
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         axis, reverse = attrs["axis"], attrs["reverse"]
-        turned = [np.flip(x, axis) for x in operands] if reverse else operands
+        wide = lengthened(self, operands)
+        turned = [np.flip(x, axis) for x in wide] if reverse else wide
         with np.errstate(all="ignore"):
-            y = np.asarray(self.numpy(*turned, axis), dtype=operands[0].dtype)
+            y = _shortened(self.numpy(*turned, axis), operands[0].dtype)
         return (np.flip(y, axis) if reverse else y,)
 
     def differentiate(

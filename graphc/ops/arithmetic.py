@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.dtypes import float32
 from graphc.ir.op import Builder, Elementwise, Masked
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
@@ -281,26 +282,33 @@ rint = register(
 
 
 def _nextafter_scalar(s: Scalar, x: S, y: S) -> S:
-    """One step of the bit pattern: patterns of one sign are ordered as the numbers' sizes are."""
+    """One step of the bit pattern: patterns of one sign are ordered as the numbers' sizes are. Comparisons of 16-bit floats
+    are made in float32."""
     dtype = s.dtype(x)
     integer = INTEGER[dtype]
-    zero, one = s.const(dtype, 0.0), s.const(integer, 1)
+    wide = float32 if dtype.is_short_float else dtype
+    a, b = s.convert(x, wide), s.convert(y, wide)
+    zero, one = s.const(wide, 0.0), s.const(integer, 1)
     pattern = s.bitcast(x, integer)
-    outward = s.xor(s.lt(y, x), s.gt(x, zero))
-    stepped = s.bitcast(s.select(outward, s.add(pattern, one), s.sub(pattern, one)), dtype)
-    stepped = s.select(s.eq(x, zero), s.copysign(s.bits(dtype, 1), y), stepped)
-    stepped = s.select(s.eq(x, y), y, stepped)
-    return s.select(s.or_(s.ne(x, x), s.ne(y, y)), s.add(x, y), stepped)
+    outward = s.xor(s.lt(b, a), s.gt(a, zero))
+    stepped = s.select(outward, s.add(pattern, one), s.sub(pattern, one))
+    sign = s.and_(s.bitcast(y, integer), s.const(integer, -1 << (dtype.bits - 1)))
+    stepped = s.select(s.eq(a, zero), s.or_(sign, one), stepped)
+    # Of zeros with different signs C gives y, NumPy's float16 x.
+    found = s.select(s.eq(a, b), x if dtype.is_short_float else y, s.bitcast(stepped, dtype))
+    return s.select(s.ne(a, a), x, s.select(s.ne(b, b), y, found))
 
 
 nextafter = register(
     Elementwise(
         name="nextafter",
-        doc="""z = the float next to x in the direction of y; y where they are equal (also zeros of different signs);
+        doc="""z = the float next to x in the direction of y; y where they are equal (also zeros of different
+        signs, but x in float16);
         from 0 a subnormal with the sign of y; from the greatest float infinity; NaN operands give NaN.""",
         arity=2,
         types=same_float,
         numpy=np.nextafter,
+        narrow=True,
         scalar=_nextafter_scalar,
         partials=lambda b, z, x, y: (1, None),
     )

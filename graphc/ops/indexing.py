@@ -173,6 +173,7 @@ def _scatter(
     vjp: Callable[..., list[Any]],
     *,
     bools: bool = False,
+    narrow: bool = False,
 ) -> Indexing:
     return register(
         Indexing(
@@ -183,6 +184,7 @@ def _scatter(
             numpy=_scatter_numpy(name, write),
             combine=combine,
             vjp=vjp,
+            narrow=narrow,
             fallible=True,
         )
     )
@@ -233,6 +235,7 @@ scatter_set = _scatter(
     lambda s, old, new: new,
     _scatter_set_vjp,
     bools=True,
+    narrow=True,
 )
 
 

@@ -263,7 +263,7 @@ CASES = {
         lambda f: f(2.0, V),
         lambda f: f(A, M[:, :2].repeat(2, 0)[:5]),
     ],
-    np.inner: [lambda f: f(V, V), lambda f: f(M, M)],
+    np.inner: [lambda f: f(V, V), lambda f: f(2.0, V), lambda f: f(A, M[:, :4].repeat(2, 1)[:, :5]), lambda f: f(M, M)],
     np.outer: [lambda f: f(V, V)],
     np.tensordot: [lambda f: f(A, B.transpose(1, 2, 0), 2), lambda f: f(A, B, ((0, 2), (0, 2)))],
     np.linalg.norm: [lambda f: f(V), lambda f: f(A, axis=1), lambda f: f(A), lambda f: f(M, "fro"), lambda f: f(I)]
