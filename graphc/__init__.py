@@ -224,6 +224,10 @@ from graphc.frontend.sorting import unique_all as unique_all
 from graphc.frontend.sorting import unique_counts as unique_counts
 from graphc.frontend.sorting import unique_inverse as unique_inverse
 from graphc.frontend.sorting import unique_values as unique_values
+from graphc.frontend.special import digamma as digamma
+from graphc.frontend.special import erfinv as erfinv
+from graphc.frontend.special import lgamma as lgamma
+from graphc.frontend.special import polygamma as polygamma
 from graphc.frontend.statistics import average as average
 from graphc.frontend.statistics import bincount as bincount
 from graphc.frontend.statistics import histogram as histogram

@@ -56,7 +56,7 @@ SECTIONS: Mapping[str, str] = {
     "Reductions": """logsumexp softmax log_softmax median quantile percentile average ptp trapezoid histogram bincount nansum
         nanprod nanmax nanmin nanmean nanvar nanstd nanargmax nanargmin""",
     "Cumulative": """cumsum cumprod cumulative_max cumulative_min cumulative_logsumexp linear_recurrence""",
-    "Contractions": """dot vdot inner outer kron einsum linalg.multi_dot linalg.norm linalg.lstsq conv pool interpolate""",
+    "Contractions": """dot vdot inner outer kron einsum linalg.multi_dot linalg.norm linalg.lstsq conv reduce_window interpolate""",
     "Random": """random.uniform random.normal random.integers random.bernoulli random.exponential random.gamma
         random.categorical random.permutation random.choice random.truncated_normal""",
     "Extension": "custom_op host_call debug.print",
@@ -78,17 +78,11 @@ MISSING: Mapping[str, str] = {
     },
     **dict.fromkeys(SECTIONS["Array API: fft extension"].split(), _FFT),
     "bfloat16": "not there yet",
-    **dict.fromkeys(("erfinv", "lgamma", "digamma", "polygamma"), "math library function not written yet"),
     **{
         f"random.{name}": "distribution not written yet"
         for name in ("exponential", "gamma", "categorical", "choice", "truncated_normal")
     },
-    "conv": "convolution kernels are not there yet",
-    "pool": "window reductions are not there yet",
     "interpolate": "not there yet",
-    "custom_op": "not there yet",
-    "host_call": "op exists; no native code yet",
-    "debug.print": "op exists; no native code yet",
 }
 
 
