@@ -16,6 +16,7 @@ from graphc.errors import GraphcError
 from graphc.frontend.methods import ARRAY_FUNCTIONS, METHODS, UFUNC_FUNCTIONS
 from graphc.ir import registry
 from graphc.ir.op import Cumulative, Elementwise, Op, Reduction
+from graphc.nn import functional
 
 __all__ = ["MISSING", "SECTIONS", "has", "page"]
 
@@ -56,7 +57,10 @@ SECTIONS: Mapping[str, str] = {
     "Reductions": """logsumexp softmax log_softmax median quantile percentile average ptp trapezoid histogram bincount nansum
         nanprod nanmax nanmin nanmean nanvar nanstd nanargmax nanargmin""",
     "Cumulative": """cumsum cumprod cumulative_max cumulative_min cumulative_logsumexp linear_recurrence""",
-    "Contractions": """dot vdot inner outer kron einsum linalg.multi_dot linalg.norm linalg.lstsq conv reduce_window interpolate""",
+    "Contractions": """dot vdot inner outer kron einsum linalg.multi_dot linalg.norm linalg.lstsq conv reduce_window
+        nn.functional.conv1d nn.functional.conv2d nn.functional.conv3d nn.functional.conv_transpose1d
+        nn.functional.conv_transpose2d nn.functional.conv_transpose3d nn.functional.max_pool2d nn.functional.avg_pool2d
+        nn.functional.interpolate""",
     "Random": """random.uniform random.normal random.integers random.bernoulli random.exponential random.gamma
         random.categorical random.permutation random.choice random.truncated_normal""",
     "Extension": "custom_op host_call debug.print",
@@ -82,7 +86,6 @@ MISSING: Mapping[str, str] = {
         f"random.{name}": "distribution not written yet"
         for name in ("exponential", "gamma", "categorical", "choice", "truncated_normal")
     },
-    "interpolate": "not there yet",
 }
 
 
@@ -90,6 +93,8 @@ def has(name: str) -> bool:
     """Whether the namespace has a (dotted) name."""
     # Modules never import the root package; whoever asks for the page has loaded it.
     found: object = sys.modules["graphc"]
+    if name.startswith("nn.functional."):
+        return hasattr(functional, name.rpartition(".")[2])
     for part in name.split("."):
         if not hasattr(found, part):
             return False
