@@ -136,6 +136,7 @@ from graphc.frontend.elementwise import power as power
 from graphc.frontend.elementwise import reciprocal as reciprocal
 from graphc.frontend.elementwise import relu as relu
 from graphc.frontend.elementwise import remainder as remainder
+from graphc.frontend.elementwise import rint as rint
 from graphc.frontend.elementwise import round as round
 from graphc.frontend.elementwise import sigmoid as sigmoid
 from graphc.frontend.elementwise import sign as sign

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphc.errors import ShapeError, message
 from graphc.frontend import context
-from graphc.frontend.promotion import as_tensor, broadcast_to
+from graphc.frontend.promotion import as_tensor, broadcast_to, check_device
 from graphc.frontend.shaping import shape_of
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype, native_array
@@ -60,8 +60,9 @@ def _traced(data: Any) -> bool:
     return isinstance(data, Tensor) or (isinstance(data, (list, tuple)) and any(_traced(d) for d in data))
 
 
-def asarray(obj: Any, /, *, dtype: Any = None, copy: bool | None = None) -> Tensor:
+def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
     """`obj` as a Tensor; shares memory with a NumPy array of a dtype that graphc has, unless `copy`."""
+    check_device(device)
     if isinstance(obj, Tensor) and not copy:
         return as_tensor(obj, dtype)
     if copy:
@@ -81,26 +82,30 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return sizes
 
 
-def full(shape: Any, fill_value: Any, *, dtype: Any = None) -> Tensor:
+def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor filled with one value; its dtype follows the value's (Python floats: the default dtype)."""
+    check_device(device)
     if _traced(fill_value):
         return broadcast_to(as_tensor(fill_value, dtype), _shape(shape))
     value = native_array(fill_value, dtype)
     return _wrap(np.full(_shape(shape), value, dtype=value.dtype))
 
 
-def zeros(shape: Any, *, dtype: Any = None) -> Tensor:
+def zeros(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of zeros."""
+    check_device(device)
     return _wrap(np.zeros(_shape(shape), dtype=native_dtype(dtype)))
 
 
-def ones(shape: Any, *, dtype: Any = None) -> Tensor:
+def ones(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of ones."""
+    check_device(device)
     return _wrap(np.ones(_shape(shape), dtype=native_dtype(dtype)))
 
 
-def empty(shape: Any, *, dtype: Any = None) -> Tensor:
+def empty(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor whose elements are not specified (zeros here, so that runs repeat)."""
+    check_device(device)
     return zeros(shape, dtype=dtype)
 
 
@@ -109,29 +114,36 @@ def native_dtype(dtype: Any) -> np.dtype[Any]:
     return default_dtype() if dtype is None else checked_dtype(dtype).numpy
 
 
-def zeros_like(x: Any, /, *, dtype: Any = None) -> Tensor:
+def zeros_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros of x's shape and dtype."""
+    check_device(device)
     return full_like(x, 0, dtype=dtype)
 
 
-def ones_like(x: Any, /, *, dtype: Any = None) -> Tensor:
+def ones_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones of x's shape and dtype."""
+    check_device(device)
     return full_like(x, 1, dtype=dtype)
 
 
-def empty_like(x: Any, /, *, dtype: Any = None) -> Tensor:
+def empty_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros of x's shape and dtype (see `empty`)."""
+    check_device(device)
     return full_like(x, 0, dtype=dtype)
 
 
-def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None) -> Tensor:
+def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor of x's shape and dtype filled with one value."""
+    check_device(device)
     like = x if isinstance(x, Tensor) else as_tensor(x)
+    if _traced(fill_value):
+        return broadcast_to(as_tensor(fill_value, like.dtype if dtype is None else dtype), like.shape)
     return _wrap(np.full(like.shape, fill_value, dtype=like.dtype if dtype is None else native_dtype(dtype)))
 
 
-def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None) -> Tensor:
+def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Evenly spaced numbers from start to below stop (from 0 if only one is given); integers give int64."""
+    check_device(device)
     low, high = (0, start) if stop is None else (start, stop)
     array = np.arange(low, high, step)
     if dtype is None:
@@ -139,11 +151,15 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None)
     return _wrap(array.astype(native_dtype(dtype)))
 
 
-def linspace(start: float, stop: float, /, num: int, *, dtype: Any = None, endpoint: bool = True) -> Tensor:
+def linspace(
+    start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
+) -> Tensor:
     """`num` evenly spaced numbers from start to stop."""
+    check_device(device)
     return _wrap(np.linspace(start, stop, num, endpoint=endpoint, dtype=native_dtype(dtype)))
 
 
-def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None) -> Tensor:
+def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on diagonal k, zeros elsewhere."""
+    check_device(device)
     return _wrap(np.eye(n_rows, n_cols, k=k, dtype=native_dtype(dtype)))

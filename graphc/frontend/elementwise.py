@@ -14,6 +14,7 @@ from graphc.errors import DTypeError, OptionError, message
 from graphc.frontend.promotion import (
     as_tensor,
     broadcast_to,
+    check_device,
     convert,
     describe,
     literal,
@@ -89,6 +90,7 @@ __all__ = [
     "reciprocal",
     "relu",
     "remainder",
+    "rint",
     "round",
     "sigmoid",
     "sign",
@@ -146,7 +148,7 @@ UFUNCS: dict[str, tuple[np.ufunc, str]] = {
     "floor": (np.floor, "floor"),
     "ceil": (np.ceil, "ceil"),
     "trunc": (np.trunc, "trunc"),
-    "round": (np.rint, "rint"),
+    "rint": (np.rint, "rint"),
     "copysign": (np.copysign, "copysign"),
     "equal": (np.equal, "equal"),
     "not_equal": (np.not_equal, "not_equal"),
@@ -315,7 +317,7 @@ atanh = _function("atanh")
 floor = _function("floor")
 ceil = _function("ceil")
 trunc = _function("trunc")
-round = _function("round")
+rint = _function("rint")
 copysign = _function("copysign")
 equal = _function("equal")
 not_equal = _function("not_equal")
@@ -385,7 +387,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
         floor,
         ceil,
         trunc,
-        round,
+        rint,
         copysign,
         equal,
         not_equal,
@@ -413,6 +415,12 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
         bitwise_right_shift,
     )
 }
+
+
+def round(x: Any, /) -> Tensor:
+    """Rounded to the nearest integer, ties to even; integers stay as they are (`rint` makes floats of them, as NumPy's)."""
+    tensor = as_tensor(x)
+    return tensor if tensor.type.dtype.is_integer else apply_ufunc("rint", tensor)
 
 
 def power(x1: Any, x2: Any, /) -> Tensor:
@@ -482,8 +490,9 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     return out
 
 
-def astype(x: Any, dtype: Any, /, *, copy: bool = True) -> Tensor:
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
     """Convert elements as NumPy's `astype` does."""
+    check_device(device)
     tensor = as_tensor(x)
     target = checked_dtype(dtype)
     if target.is_bool:

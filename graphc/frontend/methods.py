@@ -161,11 +161,11 @@ def _refuse_deletion(self: Tensor, index: Any) -> None:
 def _round(x: Any, decimals: int = 0) -> Tensor:
     """Rounded to so many decimals, halves to even."""
     if decimals == 0:
-        return apply_ufunc("round", x)
+        return elementwise.round(x)
     scale = 10.0 ** abs(decimals)
     if decimals > 0:
-        return apply_ufunc("divide", apply_ufunc("round", apply_ufunc("multiply", x, scale)), scale)
-    return apply_ufunc("multiply", apply_ufunc("round", apply_ufunc("divide", x, scale)), scale)
+        return apply_ufunc("divide", apply_ufunc("rint", apply_ufunc("multiply", x, scale)), scale)
+    return apply_ufunc("multiply", apply_ufunc("rint", apply_ufunc("divide", x, scale)), scale)
 
 
 # -- methods ---------------------------------------------------------------------------------------------------------------

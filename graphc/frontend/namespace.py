@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.errors import DTypeError, UnsupportedError, message
-from graphc.frontend.promotion import result_dtype
+from graphc.errors import DTypeError, message
+from graphc.frontend.promotion import check_device, result_dtype
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, default_dtype
 
@@ -90,7 +90,7 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
 
     Memory that its owner gave out as read-only is copied unless `copy=False`, which is then an error.
     """
-    _check_device(device)
+    check_device(device)
     # NumPy before 2.1 does not export read-only arrays.
     array = x if isinstance(x, np.ndarray) else np.from_dlpack(x)
     try:
@@ -102,11 +102,6 @@ def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> T
     elif copy is False and not array.flags.writeable:
         raise BufferError("the memory is read-only; a Tensor needs memory of its own: leave copy=False out")
     return Tensor(array)
-
-
-def _check_device(device: Any) -> None:
-    if device not in (None, "cpu"):
-        raise UnsupportedError(message(f"there is one device, 'cpu', not {device!r}", location=user_location()))
 
 
 class NamespaceInfo:
@@ -124,13 +119,13 @@ class NamespaceInfo:
 
     def default_dtypes(self, *, device: Any = None) -> dict[str, np.dtype[Any]]:
         """The dtypes that Python numbers become."""
-        _check_device(device)
+        check_device(device)
         integer = np.dtype(np.int64)
         return {"real floating": default_dtype(), "integral": integer, "indexing": integer}
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
         """All dtypes by name, or those of a kind (see `isdtype`)."""
-        _check_device(device)
+        check_device(device)
         found = {str(d.numpy): d.numpy for d in dtypes.ALL}
         return {name: d for name, d in found.items() if kind is None or isdtype(d, kind)}
 
@@ -154,7 +149,7 @@ def _dlpack(self: Tensor, /, **options: Any) -> Any:
 
 def _to_device(self: Tensor, device: Any, /, *, stream: Any = None) -> Tensor:
     """The tensor: there is one device."""
-    _check_device(device)
+    check_device(device)
     return self
 
 

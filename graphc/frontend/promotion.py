@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.errors import DTypeError, LiteralError, ShapeError, message
+from graphc.errors import DTypeError, LiteralError, ShapeError, UnsupportedError, message
 from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, apply, checked_dtype, dtype_hint, native_array
@@ -25,6 +25,7 @@ __all__ = [
     "as_tensor",
     "broadcast_shapes",
     "broadcast_to",
+    "check_device",
     "convert",
     "describe",
     "literal",
@@ -214,3 +215,15 @@ def result_dtype(*operands: Operand) -> np.dtype[Any]:
     keys = [_weak_key(x) for x in operands]
     samples = [k if isinstance(k, np.dtype) else k(1) for k in keys]
     return np.result_type(*samples)
+
+
+def check_device(device: Any) -> None:
+    """`device=` of the Array API: there is one.
+
+    Raises
+    ------
+    UnsupportedError
+        For any other.
+    """
+    if device not in (None, "cpu"):
+        raise UnsupportedError(message(f"there is one device, 'cpu', not {device!r}", location=user_location()))
