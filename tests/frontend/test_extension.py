@@ -433,7 +433,7 @@ def test_custom_op_without_derivative() -> None:
     ("vjp", "match"),
     [
         (lambda ct, y, x: (ct, ct), "gives 2 cotangents for 1 operands"),
-        (lambda ct, y, x: ct.sum(), r"operand 0: f64\[3\]\s*cotangent: f64\[\]"),
+        (lambda ct, y, x: ct.sum(), r"gives f64\[\] for operand 0, which is f64\[3\]"),
     ],
 )
 def test_wrong_derivatives(vjp: Any, match: str) -> None:
