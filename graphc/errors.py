@@ -8,6 +8,7 @@ order: what is wrong, the operands with shapes and dtypes, the user's file and l
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 __all__ = [
     "ArtifactError",
@@ -23,6 +24,7 @@ __all__ = [
     "LiteralError",
     "MissingDependencyError",
     "MissingMethodError",
+    "NoDerivativeError",
     "OptionError",
     "OverwrittenError",
     "ParseError",
@@ -42,6 +44,23 @@ __all__ = [
 
 class GraphcError(Exception):
     """Base class of all errors that graphc raises on purpose."""
+
+
+PlacedT = TypeVar("PlacedT", bound="_Placed")
+
+
+class _Placed(GraphcError):
+    """An error of code that does not know the user's place; who knows it raises `error.at(place)` instead."""
+
+    def __init__(self, what: str, *, hint: str | None = None, location: object = None) -> None:
+        super().__init__(message(what, location=location, hint=hint))
+        self.what, self.hint, self.location = what, hint, location
+
+    def at(self: PlacedT, location: object) -> PlacedT:
+        """The error with a place, if it has none yet."""
+        if self.location is not None:
+            return self
+        return type(self)(self.what, hint=self.hint, location=location)
 
 
 class ShapeError(GraphcError, ValueError):
@@ -103,6 +122,10 @@ class GradientError(GraphcError, RuntimeError):
     """A derivative was asked for that does not exist or is no longer available."""
 
 
+class NoDerivativeError(_Placed, GradientError):
+    """An op has no derivative for what it is applied to."""
+
+
 class OverwrittenError(GradientError, StateError):
     """A value that a derivative needs was overwritten in place."""
 
@@ -123,7 +146,7 @@ class InterpreterError(GraphcError):
     """The reference evaluator met a node that it cannot evaluate."""
 
 
-class HostCallError(GraphcError, TypeError):
+class HostCallError(_Placed, TypeError):
     """A Python function that a graph calls cannot be found, or gives other results than declared."""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphc.dtypes import from_name
-from graphc.errors import HostCallError, message
+from graphc.errors import HostCallError
 
 __all__ = ["PRINT", "LocalName", "call", "is_local", "is_portable", "name_of", "resolve"]
 
@@ -100,15 +100,16 @@ def resolve(name: str) -> Any:
         holder = _BY_NAME.get(name)
         if holder is None:
             raise HostCallError(
-                message(
-                    f"host call: the function {name} is gone: it was a closure of another process or time",
-                    hint="Make it a function of a module, which is called by its name.",
-                )
+                f"host call: the function {name} is gone: it was a closure of another process or time",
+                hint="Make it a function of a module, which is called by its name.",
             )
         return holder.function
     found = _find(name)
     if found is None:
-        raise HostCallError(f"host call: cannot find {name!r} (module:name)")
+        raise HostCallError(
+            f"host call: cannot find {name!r} (module:name)",
+            hint="It was there when the graph was made: import the module that defines it, under the same name.",
+        )
     return found
 
 
@@ -185,11 +186,9 @@ def _checked(name: str, result: Any, expected: Expected, locate: Callable[[], ob
 
 def _unexpected(name: str, what: str, locate: Callable[[], object] | None) -> HostCallError:
     return HostCallError(
-        message(
-            f"host call: {name} {what}",
-            location=None if locate is None else locate(),
-            hint="Declare what the function gives, or convert its results with np.asarray(result, dtype).",
-        )
+        f"host call: {name} {what}",
+        location=None if locate is None else locate(),
+        hint="Declare what the function gives, or convert its results with np.asarray(result, dtype).",
     )
 
 

@@ -580,6 +580,8 @@ _LINALG: dict[str, tuple[tuple[tuple[int, ...], ...], tuple[Attrs, ...]]] = {
     "qr": (_ANY_MATRIX, ({"mode": "reduced"}, {"mode": "complete"})),
     "svd": (_ANY_MATRIX, ({"full_matrices": False}, {"full_matrices": True})),
     "svdvals": (_ANY_MATRIX, ({},)),
+    "eigh": (_SQUARE, ({"uplo": "L"}, {"uplo": "U"})),
+    "eigvalsh": (_SQUARE, ({"uplo": "L"}, {"uplo": "U"})),
     "pinv": (_ANY_MATRIX, ({"rtol": None}, {"rtol": 1e-9})),
 }
 _SYMMETRIC = ("cholesky", "eigh", "eigvalsh")

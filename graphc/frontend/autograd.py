@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc.dtypes import DType
-from graphc.errors import GradientError, ShapeError, message
+from graphc.errors import GradientError, NoDerivativeError, ShapeError, message
 from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.tape import Leaf, Reference, Stale, TapeNode, steps_from, topological
@@ -20,6 +20,7 @@ from graphc.frontend.tensor import Tensor, apply, native_array, observe
 from graphc.frontend.trace import Trace, TraceBuilder, Traced
 from graphc.interp import NumpyBuilder
 from graphc.ir.graph import Attribute
+from graphc.ir.location import Location
 from graphc.ir.op import Builder, Op
 from graphc.ir.types import Shape, TensorType
 from graphc.reverse import Cotangents, Step, backpropagate
@@ -142,14 +143,21 @@ def _propagate(
     for reference, seed in roots:
         cotangents.add(reference, seed if create_graph else _payload(seed))
 
+    place: Location | None = None
+
     def steps() -> Iterator[Step]:
+        nonlocal place
         for node, step in steps_from(nodes, _wrap if create_graph else None):
+            place = node.where
             if isinstance(builder, TraceBuilder):
                 builder.where = node.where
             yield step
 
     with context.enable_grad() if create_graph else context.no_grad():
-        backpropagate(builder, steps(), cotangents)
+        try:
+            backpropagate(builder, steps(), cotangents)
+        except NoDerivativeError as error:
+            raise error.at(place) from None
     return nodes, cotangents
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphc import hosts
-from graphc.errors import GradientError, HostCallError, StructureError, message
+from graphc.errors import HostCallError, NoDerivativeError, StructureError, message
 from graphc.frontend import context
 from graphc.frontend.autograd import TensorBuilder
 from graphc.frontend.promotion import as_tensor, describe
@@ -117,7 +117,10 @@ def apply_effect(name: str, operands: Sequence[Tensor], attrs: dict[str, Any]) -
     if trace is not None:
         return trace.apply_effect(op, operands, attrs)
     arrays = tuple(t._array for t in operands)
-    found = op.evaluate((None, *arrays), attrs)[1:]
+    try:
+        found = op.evaluate((None, *arrays), attrs)[1:]
+    except HostCallError as error:
+        raise error.at(user_location()) from None
     results = tuple(Tensor(np.array(x)) for x in found)
     if any(t._requires_grad for t in operands):
         record(op, attrs, operands, results, (arrays, found))
@@ -206,7 +209,10 @@ class CustomOp:
         who = getattr(self, "__name__", "custom_op")
         declared = _declared(who, self._result(*[ShapeDtype(t.shape, t.dtype) for t in operands]))
         attrs = {"function": hosts.name_of(self), "types": declared.types}
-        results = apply(registry.get("pure_call"), operands, attrs)
+        try:
+            results = apply(registry.get("pure_call"), operands, attrs)
+        except HostCallError as error:
+            raise error.at(user_location()) from None
         return declared.wrap(_in_kind(results, args))
 
     def _rule(
@@ -224,13 +230,10 @@ class CustomOp:
             given = self._vjp(tuple(cts), tuple(ys), *map(wrap, operands))
         found = list(given) if isinstance(given, (tuple, list)) else [given]
         if len(found) != len(operands):
-            raise GradientError(
-                message(
-                    f"the derivative of {getattr(self, '__name__', 'a custom op')} gives {len(found)} cotangents for "
-                    f"{len(operands)} operands",
-                    operands=[(f"operand {i}", b.type(x)) for i, x in enumerate(operands)],
-                    hint="Give one for each operand, and None where it is zero.",
-                )
+            raise NoDerivativeError(
+                f"the derivative of {getattr(self, '__name__', 'a custom op')} gives {len(found)} cotangents for "
+                f"{len(operands)} operands",
+                hint="Give one for each operand, and None where it is zero.",
             )
         return [
             None if ct is None else unwrap(_of_type(self, i, as_tensor(ct), b.type(x)))
@@ -240,13 +243,10 @@ class CustomOp:
 
 def _of_type(op: CustomOp, number: int, cotangent: Tensor, wanted: TensorType) -> Tensor:
     if cotangent.type != wanted:
-        raise GradientError(
-            message(
-                f"the derivative of {getattr(op, '__name__', 'a custom op')} gives a cotangent of another type than its "
-                "operand's",
-                operands=[(f"operand {number}", wanted), ("cotangent", describe(cotangent))],
-                hint="Sum over broadcast axes, and convert with .astype(x.dtype).",
-            )
+        raise NoDerivativeError(
+            f"the derivative of {getattr(op, '__name__', 'a custom op')} gives {describe(cotangent)} for operand {number}, "
+            f"which is {wanted}",
+            hint="Sum over broadcast axes, and convert with .astype(x.dtype).",
         )
     return cotangent
 

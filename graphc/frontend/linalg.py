@@ -1,26 +1,47 @@
-"""The linear algebra extension of the Array API that needs no decomposition. Layer 5. Semantics are NumPy's."""
+"""Linear algebra: the Array API's `linalg` extension, and what NumPy's has besides. Layer 5. Semantics are NumPy's.
+
+Here are products, powers and norms; what needs LAPACK is in `graphc.frontend.decompositions`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import builtins
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, UnsupportedError, message
-from graphc.frontend import reducing
+from graphc.errors import ShapeError, message
+from graphc.frontend import elementwise, reducing
 from graphc.frontend.arranging import diagonal as _diagonal
 from graphc.frontend.arranging import trace as _trace
 from graphc.frontend.creation import eye
-from graphc.frontend.elementwise import abs as abs_
-from graphc.frontend.elementwise import multiply, not_equal, power, sqrt, square, subtract
+from graphc.frontend.decompositions import (
+    bad_option,
+    cholesky,
+    det,
+    eigh,
+    eigvalsh,
+    floating,
+    inv,
+    lstsq,
+    matrices,
+    matrix_rank,
+    pinv,
+    qr,
+    slogdet,
+    solve,
+    svd,
+    svdvals,
+)
+from graphc.frontend.elementwise import divide, multiply, not_equal, power, subtract
 from graphc.frontend.products import matmul, outer, tensordot, vecdot
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, promote, unify
 from graphc.frontend.shaping import (
     expand_dims,
+    integer,
     matrix_transpose,
     moveaxis,
-    normalize_axes,
     normalize_axis,
     ravel,
     reshape,
@@ -30,17 +51,31 @@ from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 
 __all__ = [
+    "cholesky",
+    "cond",
     "cross",
+    "det",
     "diagonal",
+    "eigh",
+    "eigvalsh",
     "inner",
+    "inv",
     "kron",
+    "lstsq",
     "matmul",
     "matrix_norm",
     "matrix_power",
+    "matrix_rank",
     "matrix_transpose",
     "multi_dot",
     "norm",
     "outer",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "svd",
+    "svdvals",
     "tensordot",
     "trace",
     "vdot",
@@ -133,107 +168,106 @@ def multi_dot(arrays: Sequence[Any]) -> Tensor:
 
 
 def matrix_power(x: Any, n: int, /) -> Tensor:
-    """A square matrix times itself, n >= 0 factors, by squaring."""
+    """x multiplied by itself n times, [..., m, m]; of the inverse where n is negative, 1 where it is 0."""
+    n = integer("matrix_power", "n", n)
     tensor = as_tensor(x)
-    if tensor.ndim < 2 or tensor.shape[-1] != tensor.shape[-2]:
-        raise ShapeError(
-            message("matrix_power: takes square matrices", operands=[("x", describe(tensor))], location=user_location())
-        )
-    if n < 0:
-        raise UnsupportedError(
-            message(
-                "matrix_power: a negative power needs the inverse", location=user_location(), hint="n must be >= 0."
-            )
-        )
+    square = matrices("matrix_power", x, square=True)
     if n == 0:
-        return broadcast_to(convert(eye(tensor.shape[-1]), tensor.dtype), tensor.shape)
-    result: Tensor | None = None
-    square_: Tensor = tensor
-    while True:
+        return broadcast_to(eye(tensor.shape[-1], dtype=tensor.dtype), tensor.shape)
+    base = inv(square) if n < 0 else tensor
+    n, product = builtins.abs(n), None
+    while n:
         if n & 1:
-            result = square_ if result is None else matmul(result, square_)
+            product = base if product is None else matmul(product, base)
         n >>= 1
-        if not n:
-            assert result is not None
-            return result
-        square_ = matmul(square_, square_)
+        if n:
+            base = matmul(base, base)
+    assert product is not None
+    return product
 
 
-# -- norms ------------------------------------------------------------------------------------------------------------------
-
-
-def _floating(x: Any) -> Tensor:
-    tensor = as_tensor(x)
-    return tensor if tensor.type.dtype.is_float else convert(tensor, np.float64)
+# -- norms -----------------------------------------------------------------------------------------------------------------
 
 
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Tensor:
-    """The norm of vectors, over any axes: (sum |x|**ord) ** (1 / ord); the greatest size for inf, the least for -inf, the
-    count of elements that are not zero for 0."""
-    tensor = _floating(x)
-    if ord == np.inf:
-        return reducing.max(abs_(tensor), axis=axis, keepdims=keepdims)
-    if ord == -np.inf:
-        return reducing.min(abs_(tensor), axis=axis, keepdims=keepdims)
+    """Norms of vectors along axes (None: of all elements): (sum |x|^ord)^(1/ord); inf and -inf are the largest and the smallest
+    magnitude, 0 counts what is not zero."""
+    tensor = floating(x)
     if ord == 0:
-        return reducing.sum(convert(not_equal(tensor, 0), tensor.dtype), axis=axis, keepdims=keepdims)
-    if ord == 1:
-        return reducing.sum(abs_(tensor), axis=axis, keepdims=keepdims)
+        return convert(reducing.sum(not_equal(tensor, 0), axis=axis, keepdims=keepdims), tensor.dtype)
     if ord == 2:
-        return sqrt(reducing.sum(square(tensor), axis=axis, keepdims=keepdims))
-    total = reducing.sum(power(abs_(tensor), float(ord)), axis=axis, keepdims=keepdims)
-    return power(total, 1 / float(ord))
+        return elementwise.sqrt(reducing.sum(elementwise.square(tensor), axis=axis, keepdims=keepdims))
+    size = elementwise.abs(tensor)
+    if ord in (np.inf, -np.inf):
+        return (reducing.max if ord > 0 else reducing.min)(size, axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return reducing.sum(size, axis=axis, keepdims=keepdims)
+    if isinstance(ord, str):
+        raise bad_option("vector_norm", "ord", ord, "For vectors, ord is a number; 'fro' and 'nuc' are for matrices.")
+    return power(reducing.sum(power(size, ord), axis=axis, keepdims=keepdims), 1 / ord)
 
 
-def _over_matrices(x: Tensor, ord: Any, axes: tuple[int, int], keepdims: bool) -> Tensor:
-    """Norms of the matrices whose rows and columns are the two axes."""
-    rows, columns = axes
-    if ord in (None, "fro"):
-        return vector_norm(x, axis=axes, keepdims=keepdims)
-    if ord in (1, -1, np.inf, -np.inf):
-        summed, kept = (rows, columns) if ord in (1, -1) else (columns, rows)
-        sums = reducing.sum(abs_(x), axis=summed, keepdims=True)
-        extremum = reducing.max if ord > 0 else reducing.min
-        out = extremum(sums, axis=kept, keepdims=True)
-        return out if keepdims else reshape(out, tuple(d for a, d in enumerate(x.shape) if a not in axes))
-    raise UnsupportedError(
-        message(
-            f"a matrix norm with ord={ord!r} needs singular values, which are not supported yet",
-            operands=[("x", describe(x))],
-            location=user_location(),
-            hint="'fro', 1, -1, inf and -inf are.",
-        )
-    )
+def _by_sums(axis: int, largest: bool) -> Callable[[Tensor], Tensor]:
+    def compute(x: Tensor) -> Tensor:
+        sums = reducing.sum(elementwise.abs(x), axis=axis)
+        return (reducing.max if largest else reducing.min)(sums, axis=-1)
+
+    return compute
+
+
+_MATRIX_NORMS: dict[Any, Callable[[Tensor], Tensor]] = {
+    "fro": lambda x: elementwise.sqrt(reducing.sum(elementwise.square(x), axis=(-2, -1))),
+    "nuc": lambda x: reducing.sum(svdvals(x), axis=-1),
+    np.inf: _by_sums(-1, largest=True),
+    -np.inf: _by_sums(-1, largest=False),
+    1: _by_sums(-2, largest=True),
+    -1: _by_sums(-2, largest=False),
+    2: lambda x: reducing.max(svdvals(x), axis=-1),
+    -2: lambda x: reducing.min(svdvals(x), axis=-1),
+}
 
 
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
-    """The norm of the matrices in the last two axes: Frobenius, or the greatest (least) sum of sizes of a column (1, -1) or of
-    a row (inf, -inf)."""
-    tensor = _floating(x)
-    if tensor.ndim < 2:
-        raise ShapeError(
-            message("matrix_norm: needs rank 2 or more", operands=[("x", describe(tensor))], location=user_location())
-        )
-    return _over_matrices(tensor, ord, (tensor.ndim - 2, tensor.ndim - 1), keepdims)
+    """Norms of matrices [..., m, n]: "fro" (Frobenius), "nuc" (sum of singular values), 2 and -2 (the largest and smallest
+    singular value), 1 and -1 (sums of columns), inf and -inf (of rows)."""
+    tensor = matrices("matrix_norm", x)
+    compute = _MATRIX_NORMS.get("fro" if ord is None else ord)
+    if compute is None:
+        raise bad_option("matrix_norm", "ord", ord, f"It is one of {', '.join(map(repr, _MATRIX_NORMS))}.")
+    out = compute(tensor)
+    return expand_dims(out, axis=(-2, -1)) if keepdims else out
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """The norm of vectors (one axis) or matrices (two), as `numpy.linalg.norm`."""
-    tensor = _floating(x)
+    """`numpy.linalg.norm`: of all elements, of vectors along one axis, or of matrices along two."""
+    tensor = floating(x)
     if axis is None:
-        if ord is None:
-            return vector_norm(tensor, keepdims=keepdims)
-        axes: tuple[int, ...] = tuple(range(tensor.ndim))
-    else:
-        given = axis if isinstance(axis, (tuple, list)) else (axis,)
-        axes = tuple(normalize_axis("norm", a, tensor.ndim, tensor) for a in given)
-        normalize_axes("norm", axes, tensor.ndim, tensor)
-    if len(axes) == 1:
-        if isinstance(ord, str):
-            raise ValueError(f"Invalid norm order {ord!r} for vectors")
-        return vector_norm(tensor, axis=axes, keepdims=keepdims, ord=2 if ord is None else ord)
-    if len(axes) == 2:
-        return _over_matrices(tensor, ord, (axes[0], axes[1]), keepdims)
-    raise ShapeError(
-        message("norm: is of vectors or matrices", operands=[("x", describe(tensor))], location=user_location())
-    )
+        if ord is None or tensor.ndim == 1:
+            return vector_norm(tensor, keepdims=keepdims, ord=2 if ord is None else ord)
+        if tensor.ndim != 2:
+            raise ShapeError(
+                message(
+                    "norm: with ord=, axis= must say which axes are vectors or matrices",
+                    operands=[("x", describe(tensor))],
+                    location=user_location(),
+                    hint="Give axis=-1 for vectors, axis=(-2, -1) for matrices.",
+                )
+            )
+        axis = (0, 1)
+    if not isinstance(axis, (tuple, list)) or len(axis) == 1:
+        return vector_norm(tensor, axis=axis, keepdims=keepdims, ord=2 if ord is None else ord)
+    if len(axis) != 2:
+        raise bad_option("norm", "pair of axes", axis, "Norms are of vectors (one axis) or matrices (two).")
+    first, second = (normalize_axis("norm", a, tensor.ndim, tensor) for a in axis)
+    out = matrix_norm(moveaxis(tensor, (first, second), (-2, -1)), ord=ord)
+    return expand_dims(out, axis=tuple(sorted((first, second)))) if keepdims else out
+
+
+def cond(x: Any, p: Any = None) -> Tensor:
+    """Condition numbers [...] in a norm (None: the ratio of the largest to the smallest singular value)."""
+    if p in (None, 2, -2):
+        s = svdvals(matrices("cond", x))
+        largest, smallest = reducing.max(s, axis=-1), reducing.min(s, axis=-1)
+        return divide(smallest, largest) if p == -2 else divide(largest, smallest)
+    tensor = matrices("cond", x, square=True)
+    return multiply(matrix_norm(tensor, ord=p), matrix_norm(inv(tensor), ord=p))

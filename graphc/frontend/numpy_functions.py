@@ -15,6 +15,7 @@ from graphc.frontend import (
     arranging,
     composed,
     cumulating,
+    decompositions,
     einsum,
     elementwise,
     indexing,
@@ -136,6 +137,8 @@ _PRODUCTS: dict[Any, Callable[..., Any]] = {
     np.linalg.vector_norm: linalg.vector_norm,
     np.linalg.multi_dot: linalg.multi_dot,
     np.linalg.norm: linalg.norm,
+    np.linalg.cond: linalg.cond,
+    **decompositions.NUMPY_FUNCTIONS,
 }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from graphc import dtypes, hosts
 from graphc.dtypes import DType
-from graphc.errors import DTypeError, GradientError, ShapeError, message
+from graphc.errors import DTypeError, NoDerivativeError, ShapeError, message
 from graphc.ir import registry
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Attribute, Graph, Node, Value, full, make
@@ -602,11 +602,9 @@ class Host(Op):
     ) -> Sequence[Any]:
         if self.vjp is None:
             name, _ = self.function(**attrs)
-            raise GradientError(
-                message(
-                    f"the host call of {name} has no derivative",
-                    hint="Give a derivative with gx.custom_op(..., vjp=...), or cut the gradient off with .detach().",
-                )
+            raise NoDerivativeError(
+                f"the host call of {name} has no derivative",
+                hint="Give a derivative with gx.custom_op(..., vjp=...), or cut the gradient off with .detach().",
             )
         return self.vjp(b, operands, results, cotangents, **attrs)
 

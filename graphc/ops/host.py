@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphc import hosts
-from graphc.errors import DTypeError, GradientError, ShapeError, message
+from graphc.errors import DTypeError, NoDerivativeError, ShapeError
 from graphc.ir.op import Builder, Host
 from graphc.ir.registry import register
 from graphc.ir.types import TOKEN, TensorType, Type
@@ -79,11 +79,9 @@ def _pure_call_vjp(
 ) -> Sequence[Any]:
     rule = getattr(hosts.resolve(function), "host_vjp", None)
     if rule is None:
-        raise GradientError(
-            message(
-                f"the custom op {function} has no derivative",
-                hint="Give one: gx.custom_op(..., vjp=...), or cut the gradient off with .detach().",
-            )
+        raise NoDerivativeError(
+            f"the custom op {function} has no derivative",
+            hint="Give one: gx.custom_op(..., vjp=...), or cut the gradient off with .detach().",
         )
     return rule(b, operands, results, cotangents)  # type: ignore[no-any-return]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graphc import dtypes
-from graphc.errors import DTypeError, GradientError, ShapeError
+from graphc.errors import DTypeError, NoDerivativeError, ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.op import Builder, Host, type_error
 from graphc.ir.registry import register
@@ -216,7 +216,10 @@ def _qr_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, m
     q_ct, r_ct = (b.like(y, 0.0) if ct is None else ct for y, ct in zip(results, cotangents, strict=True))
     rows, columns = b.type(x).shape[-2:]
     if b.type(q).shape[-1] != _least("qr", b.type(x)):
-        raise GradientError("qr: mode='complete' has a derivative only where the matrix has no more rows than columns")
+        raise NoDerivativeError(
+            "qr: mode='complete' has a derivative only where the matrix has no more rows than columns",
+            hint="Use mode='reduced': the further columns of Q are determined by nothing.",
+        )
     wide = rows != columns and rows == b.type(r).shape[-2]
     right = None
     if wide:
@@ -268,8 +271,9 @@ def _svd_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, 
         u, vt = _columns(b, u, 0, least), _transposed(b, _columns(b, _transposed(b, vt), 0, least))
         return [None if s_ct is None else _mm(b, b.multiply(u, _row(b, s_ct, u)), vt)]
     if full_matrices and rows != columns:
-        raise GradientError(
-            "svd: singular vectors have a derivative with full_matrices=False, or of square matrices, only"
+        raise NoDerivativeError(
+            "svd: all singular vectors of a matrix that is not square have no derivative",
+            hint="Use full_matrices=False: the further vectors are determined by nothing.",
         )
     u_ct, vt_ct = (b.like(y, 0.0) if ct is None else ct for y, ct in ((u, u_ct), (vt, vt_ct)))
     v_ct = _transposed(b, vt_ct)
@@ -331,12 +335,18 @@ svdvals = register(
 # -- eigh ------------------------------------------------------------------------------------------------------------------
 
 
-def _eigh_rule(*types: Type) -> tuple[Type, ...]:
+def _check_triangle(name: str, uplo: str) -> None:
+    if uplo not in ("L", "U"):
+        raise ShapeError(f"{name}: uplo must be 'L' or 'U', not {uplo!r}")
+
+
+def _eigh_rule(*types: Type, uplo: str) -> tuple[Type, ...]:
     x = _matrix("eigh", types, square=True)
+    _check_triangle("eigh", uplo)
     return TensorType(x.dtype, x.shape[:-1]), x
 
 
-def _eigh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
+def _eigh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, uplo: str) -> Values:
     """Giles (2008), 3.1: V (diag(w_ct) + F * (V^T V_ct)) V^T with F[i, j] = 1 / (w[j] - w[i])."""
     (w, v), (w_ct, v_ct) = results, cotangents
     diagonal = None if w_ct is None else _masked(b, "equal", _row(b, w_ct, v))
@@ -350,23 +360,25 @@ def _eigh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values)
 eigh = register(
     Host(
         name="eigh",
-        doc="""x = V diag(w) V^T for symmetric x (only its lower triangle is read): eigenvalues w ascending, eigenvectors are
-        the columns of V. Signs are LAPACK's.""",
+        doc="""x = V diag(w) V^T for symmetric x, of which the triangle `uplo` is read ("L" lower, "U" upper): eigenvalues w
+        ascending, eigenvectors are the columns of V. Signs are LAPACK's.""",
+        attributes=("uplo",),
         rule=_eigh_rule,
-        function=_named("eigh"),
+        function=lambda uplo: ("numpy.linalg:eigh", {"UPLO": uplo}),
         vjp=_eigh_vjp,
         fallible=True,
     )
 )
 
 
-def _eigvalsh_rule(*types: Type) -> tuple[Type, ...]:
+def _eigvalsh_rule(*types: Type, uplo: str) -> tuple[Type, ...]:
     x = _matrix("eigvalsh", types, square=True)
+    _check_triangle("eigvalsh", uplo)
     return (TensorType(x.dtype, x.shape[:-1]),)
 
 
-def _eigvalsh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
-    _, v = b.eigh(operands[0])
+def _eigvalsh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, uplo: str) -> Values:
+    _, v = b.eigh(operands[0], uplo=uplo)
     return [_mm(b, b.multiply(v, _row(b, cotangents[0], v)), v, ty=True)]
 
 
@@ -374,8 +386,9 @@ eigvalsh = register(
     Host(
         name="eigvalsh",
         doc="The eigenvalues of symmetric x, ascending: those of `eigh`, without the vectors.",
+        attributes=("uplo",),
         rule=_eigvalsh_rule,
-        function=_named("eigvalsh"),
+        function=lambda uplo: ("numpy.linalg:eigvalsh", {"UPLO": uplo}),
         vjp=_eigvalsh_vjp,
         fallible=True,
     )
@@ -439,7 +452,7 @@ def _det_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) 
 det = register(
     Host(
         name="det",
-        doc="The determinant of square x; 1 for an empty matrix. Its derivative needs the inverse: an error if x is singular.",
+        doc="The determinant of square x; 1 for an empty matrix. Its derivative needs x^-1: LinAlgError if x is singular.",
         rule=_scalars("det", 1),
         function=_named("det"),
         vjp=_det_vjp,

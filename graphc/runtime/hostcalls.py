@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ class HostCalls:
 class _Prepared:
     """One host call: its function, and how to see its operands and results."""
 
-    __slots__ = ("_function", "_keywords", "_locate", "_name", "_operands", "_results", "_symbols")
+    __slots__ = ("_function", "_keywords", "_locate", "_name", "_operands", "_results", "_symbols", "_table")
 
     def __init__(self, entry: HostCall, symbols: tuple[str, ...], locate: Locate | None) -> None:
         self._name = entry.function
@@ -77,41 +78,45 @@ class _Prepared:
         self._keywords = dict(entry.keywords)
         self._operands = [_View(dtype, shape, symbols) for dtype, shape in entry.operands]
         self._results = [_View(dtype, shape, symbols) for dtype, shape in entry.results]
-        self._symbols = len(symbols)
+        self._table = ctypes.c_size_t * (len(entry.operands) + len(entry.results))
+        self._symbols = ctypes.c_int64 * len(symbols)
         self._locate = None if locate is None else lambda: locate(entry.node)
 
     def run(self, pointers: int, sizes: int) -> None:
         """Call the function on views of the operands, and copy what it gives into the results."""
-        views = [*self._operands, *self._results]
-        table = (ctypes.c_size_t * len(views)).from_address(pointers)
-        values = list((ctypes.c_int64 * self._symbols).from_address(sizes))
-        count = len(self._operands)
-        operands = [view.array(table[i], values) for i, view in enumerate(self._operands)]
+        table = self._table.from_address(pointers)[:]
+        values = self._symbols.from_address(sizes)[:]
+        operands = [view.array(address, values) for view, address in zip(self._operands, table, strict=False)]
         for array in operands:
             array.flags.writeable = False
         expected = [(view.name, view.shape(values)) for view in self._results]
         results = call(self._name, self._function, operands, self._keywords, expected, self._locate)
-        for i, (view, result) in enumerate(zip(self._results, results, strict=True), count):
-            np.copyto(view.array(table[i], values), result)
+        for view, address, result in zip(self._results, table[len(operands) :], results, strict=True):
+            view.array(address, values)[...] = result
 
 
 class _View:
     """Makes an array of given dtype and shape at an address."""
 
-    __slots__ = ("_dtype", "_extents", "name")
+    __slots__ = ("_bytes", "_dtype", "_extents", "_shape", "name")
 
     def __init__(self, name: str, shape: Sequence[int | str], symbols: tuple[str, ...]) -> None:
         self.name = name
         self._dtype = from_name(name).numpy
         self._extents = [dimension(dim, symbols) for dim in shape]
+        known = tuple(dim for dim in shape if isinstance(dim, int))
+        self._shape = known if len(known) == len(shape) else None
+        self._bytes = None if self._shape is None else self._memory(self._shape)
+
+    def _memory(self, shape: tuple[int, ...]) -> Any:
+        return ctypes.c_char * (prod(shape) * self._dtype.itemsize)
 
     def shape(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        if self._shape is not None:
+            return self._shape
         return tuple([extent(sizes) for extent in self._extents])
 
     def array(self, address: int, sizes: Sequence[int]) -> Array:
         shape = self.shape(sizes)
-        count = int(np.prod(shape, dtype=np.int64))
-        if not count:
-            return np.empty(shape, self._dtype)
-        memory = (ctypes.c_char * (count * self._dtype.itemsize)).from_address(address)
-        return np.frombuffer(memoryview(memory), self._dtype).reshape(shape)
+        memory = self._memory(shape) if self._bytes is None else self._bytes
+        return np.ndarray(shape, self._dtype, memory.from_address(address))

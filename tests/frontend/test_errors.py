@@ -44,6 +44,7 @@ GROUPS = (
     "indices",
     "layouts",
     "leaks",
+    "linalg",
     "models",
     "numpy_functions",
     "shapes",

@@ -94,9 +94,3 @@ def test_one_hot(mode):
     np.testing.assert_array_equal(
         mode(lambda x: gx.one_hot(x, 3, axis=0, dtype=np.int64))(labels), expected.transpose(2, 0, 1)
     )
-
-
-def test_what_needs_decompositions_says_so():
-    for body in (lambda x: gx.linalg.matrix_norm(x, ord=2), lambda x: gx.linalg.matrix_power(x, -1)):
-        with pytest.raises(UnsupportedError):
-            gx.compile(body)(np.eye(3))
