@@ -66,6 +66,8 @@ SCRATCH_LIMIT = 256 * 1024
 #: Costs of accessing a vector by its stride along the vector axis; anything else is a gather.
 _STRIDE_COSTS: dict[Dim, int] = {1: 1, -1: 2, 2: 4}
 _GATHER_COST = 10
+#: An axis with fewer iterations leaves most lanes of a vector idle.
+_SHORT, _LANES = 8, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,12 +278,17 @@ def tree_lanes(dtype: DType) -> tuple[int, int]:
 
 
 def _vector_axis(group: Group) -> int | None:
-    """The axis with the cheapest vector accesses; of equal ones the innermost. Looks at strides only, never at extents:
-    a symbolic kernel and its specialised twin must sum in the same order."""
+    """The axis with the cheapest vector accesses; of equal ones the innermost. Looks at extents only where no sum's order
+    depends on the choice: a symbolic kernel and its specialised twin must sum in the same order."""
     used = frozenset[int]().union(*(s.domain for s in group.stores if isinstance(s, Store)))
     used = used.union(*(n.axes for n in group.nodes() if isinstance(n, Reduce)))
     used -= frozenset[int]().union(*(s.domain for s in group.stores if isinstance(s, Add)))
-    costs = {a: sum(_cost(access, a) for access in accesses(group)) for a in used}
+    costs: dict[int, float] = {a: sum(_cost(access, a) for access in accesses(group)) for a in used}
+    if not any(isinstance(n, Reduce) and n.ordered for n in group.nodes()):
+        for a in used:
+            extent = group.extents[a]
+            if isinstance(extent, int) and 0 < extent < _SHORT:
+                costs[a] *= _LANES / extent
     return min(costs, key=lambda a: (costs[a], -a), default=None)
 
 

@@ -48,7 +48,7 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
         return f"{sample}: {found.dtype}{found.shape}, expected {expected.dtype}{expected.shape}"
     if expected.dtype.kind == "f" and isinstance(op, Elementwise) and not op.exact:
         expected, right = _within_bound(op, sample, found, expected)
-    elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot", "convolution"):
+    elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot", "convolution", "window_sum"):
         right = same_elements(found, expected, True) | _near(op, sample, found, expected)
     elif expected.dtype.kind == "f" and isinstance(op, Cumulative) and not op.exact:
         # Each of n steps is right to a few ulp of numbers of moderate size.

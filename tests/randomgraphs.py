@@ -539,4 +539,4 @@ _STEPS: dict[str, Callable[[_Maker, Op], Value | None]] = {
         "convolution",
     )
 }
-_STEPS.update(dict.fromkeys(("window_max", "window_min"), _Maker._window_extremum))
+_STEPS.update(dict.fromkeys(("window_max", "window_min", "window_sum"), _Maker._window_extremum))

@@ -410,6 +410,8 @@ _POOLS: tuple[tuple[tuple[int, ...], Attrs], ...] = tuple(
         ((9, 2), ((0,), (2,), (3,), (2,))),
         ((4, 5, 6), ((0, 1, 2), (2, 2, 2), (1, 2, 1), (1, 1, 3))),
         ((3, 1), ((0,), (1,), (1,), (1,))),
+        ((2, 8, 9), ((1, 2), (6, 7), (1, 2), (1, 1))),
+        ((2, 6, 7), ((1, 2), (6, 7), (1, 1), (1, 1))),
         ((0, 5), ((1,), (2,), (1,), (1,))),
         ((2, 1), ((1,), (2,), (1,), (1,))),
     )
@@ -648,6 +650,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "concatenate": _movement(_CONCATENATES),
     "windows": _movement(_WINDOWS),
     "window_max": _pools,
+    "window_sum": _pools,
     "window_min": _pools,
     "convolution": _convolution,
     "input": _input,

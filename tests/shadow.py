@@ -402,10 +402,15 @@ def _position(node: Node, x: Shadow, value: Array) -> Interval:
     return _marked(known | np.all(others < best, axis=axis))
 
 
-def _extremum_of_windows(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
+def _windows_reduced(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     (x,) = xs
     if x.is_float:
-        return _increasing(node, xs, value)
+        lo, hi = _increasing(node, xs, value)
+        count = int(np.prod(node.attrs["sizes"])) + 1
+        slack = 0.0
+        if not _is_exact(node, False):
+            slack = count * np.finfo(value.dtype).eps * _apply(node, np.maximum(np.abs(x.lo), np.abs(x.hi)))
+        return lo - slack, hi + slack
     unknown = registry.get("window_max").evaluate([np.asarray(~x.known, np.int64)], node.attrs)[0]
     return _marked(np.asarray(unknown == 0))
 
@@ -503,8 +508,9 @@ _RULES_BY_NAME: Mapping[str, Rule] = {
     "barrier": _same,
     "random_bits": _all_or_nothing,
     "convolution": _contraction,
-    "window_max": _extremum_of_windows,
-    "window_min": _extremum_of_windows,
+    "window_max": _windows_reduced,
+    "window_min": _windows_reduced,
+    "window_sum": _windows_reduced,
 }
 _RULES_BY_KIND: tuple[tuple[type[Op], Rule], ...] = (
     (Elementwise, _elementwise),

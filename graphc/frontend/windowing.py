@@ -321,7 +321,7 @@ def pooled(
     sizes, steps, dilations = windows
     wide = padded(x, axes, pairs, _neutral(reducer, x.dtype))
     check_windows(name, wide, axes, sizes, dilations)
-    if reducer in ("max", "min"):
+    if reducer in ("max", "min", "sum"):
         return op(f"window_{reducer}", wide, axes=axes, sizes=sizes, steps=steps, dilations=dilations)
     taken, inside = windows_of(wide, axes, sizes, steps, dilations)
     return op(reducer, taken, axes=inside)
