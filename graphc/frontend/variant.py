@@ -54,6 +54,11 @@ class Variant:
         backward = captured.backward
         self._call_op = None if backward is None else _CompiledCall(captured, backward, options)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a call is nothing but arguments in and fresh arrays out, with nothing else to check."""
+        return self._simple and not self._snapshots
+
     # -- guards -------------------------------------------------------------------------------------------------------
 
     def valid(self, version: int) -> bool:

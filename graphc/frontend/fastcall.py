@@ -1,0 +1,209 @@
+"""Which calls emitted code may make without Python, and the entries for them. Layer 5.
+
+After a call has gone through Python, `NativeCalls.learn` makes an entry of its signature, if native code can do all of it:
+positional arrays, tensors, floats and static scalars, results that are fresh arrays or tensors (one, or a tuple). All
+else, and every call whose guards do not hold, stays with `CompiledFunction.__call__`. `GRAPHC_NATIVE_CALL=off` switches it off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Hashable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from graphc.callrecord import Entry, GuardKind, ItemKind
+from graphc.errors import GraphcError
+from graphc.frontend import context
+from graphc.frontend.build import call_artifact
+from graphc.frontend.capture import Captured, Output
+from graphc.frontend.structure import global_version, global_version_address
+from graphc.frontend.tensor import Tensor
+from graphc.frontend.variant import Variant
+from graphc.runtime.buffers import aligned, allocator, pointer
+from graphc.runtime.callpath import NativeEntry, layout_is_known, link_chain, native_type, slot_offset, word_at
+from graphc.runtime.executable import Frame
+
+__all__ = ["NativeCalls", "native_base"]
+
+Array = np.ndarray[Any, Any]
+
+#: Entries of one function.
+_ENTRIES = 16
+#: Entries made for one variant: where state moves at every call, native calls gain nothing.
+_ATTEMPTS = 32
+#: Arrays of at least this size come from the project's own allocator; from the second size on it recycles them itself.
+_ALIGNED_BYTES, _POOLED_BYTES = 4096, 1 << 20
+_STATIC = (bool, int, str, bytes, type(None))
+
+
+def native_base(slow: Any) -> type | None:
+    """The type whose instances are called natively, or None: switched off, or unknown layout, or no code for this machine."""
+    if os.environ.get("GRAPHC_NATIVE_CALL", "").strip().lower() in ("off", "0", "no", "false"):
+        return None
+    return _native_base(slow)
+
+
+@cache
+def _native_base(slow: Any) -> type | None:
+    if not layout_is_known() or _offsets() is None:
+        return None
+    try:
+        artifact = call_artifact()
+    except GraphcError:  # no LLVM here, or no linker for this architecture: calls go through Python
+        return None
+    return native_type(artifact, slow, context.trace, context.grad_enabled)
+
+
+@cache
+def _offsets() -> tuple[int, int, int] | None:
+    """Where a Tensor keeps its array, whether it requires a gradient, and its gradient."""
+    found = [slot_offset(Tensor, name) for name in ("_array", "_requires_grad", "_grad")]
+    probe = Tensor(np.zeros(2))
+    for offset, value in zip(found, (probe._array, False, None), strict=True):
+        if offset is None or not 0 < offset < Tensor.__basicsize__ or word_at(probe, offset) != id(value):
+            return None
+    array, requires_grad, grad = (int(offset or 0) for offset in found)
+    return array, requires_grad, grad
+
+
+class NativeCalls:
+    """The entries of one compiled function."""
+
+    __slots__ = ("_attempts", "_entries", "_retired")
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[Hashable, Variant, NativeEntry]] = []
+        self._retired: list[NativeEntry] = []
+        self._attempts: dict[int, int] = {}
+
+    def learn(
+        self, owner: Any, key: Hashable, args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64
+    ) -> None:
+        """Make or renew the entry for calls like this one, which the variant has just served."""
+        known = next((entry for k, v, entry in self._entries if v is variant and k == key), None)
+        if known is not None and (known.busy or not _is_stale(known)):
+            return
+        attempts = self._attempts.get(id(variant), 0)
+        if attempts >= _ATTEMPTS:
+            return
+        self._attempts[id(variant)] = attempts + 1
+        entry = make_entry(args, variant, counter)
+        kept = [row for row in self._entries if row[2] is not known]
+        if entry is not None:
+            kept.append((key, variant, entry))
+        kept = kept[-_ENTRIES:]
+        link_chain(owner, [row[2] for row in kept])
+        # Out of the chain, an entry may still be in use by a call of another thread: its tables must live until then.
+        gone = [row[2] for row in self._entries if not any(row is other for other in kept)]
+        self._retired = [entry for entry in (*self._retired, *gone) if entry.busy]
+        self._entries = kept
+
+
+def _is_stale(entry: NativeEntry) -> bool:
+    """Whether what the entry expects of Python's state has changed."""
+    return int(entry.words[Entry.VERSION]) != global_version() or not entry.scalars_hold()
+
+
+def make_entry(args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64) -> NativeEntry | None:
+    """The entry for calls like this one, or None if native code cannot make them."""
+    captured = variant.captured
+    if not variant.is_plain:
+        return None
+    entry = NativeEntry()
+    slots = {position: slot for slot, position in enumerate(captured.leaves)}
+    for position, x in enumerate(args):
+        if not _add_argument(entry, x, slots.get(position)):
+            return None
+    inputs = [_as_array(args[position]) for position in captured.leaves]
+    frame, results = variant.executable.bound_frame(inputs)
+    if not _add_results(entry, captured, frame, results):
+        return None
+    for guard in captured.guards:
+        entry.guard_scalar(guard.place, guard.name, guard.read())
+    for tensor, present in captured.presence:
+        place = entry.refer(tensor) + _grad_offset()
+        entry.guard(GuardKind.DIFFERS if present else GuardKind.SAME, place, id(None))
+    entry.held += [frame, variant.executable, counter]
+    words = entry.words
+    words[Entry.GRAD] = id(context.grad_enabled.get())
+    words[Entry.COUNTER], words[Entry.VERSION] = global_version_address(), global_version()
+    words[Entry.CALLS] = ctypes.addressof(counter)
+    words[Entry.FUNCTION], words[Entry.LONG] = variant.executable.entry_address, variant.executable.is_long
+    words[Entry.POINTERS], words[Entry.SIZES] = frame.pointers_address, frame.sizes_address
+    words[Entry.ARENA] = frame.arena_address
+    words[Entry.IS_TUPLE] = captured.structure.kind is tuple
+    entry.finish()
+    return entry
+
+
+def _grad_offset() -> int:
+    offsets = _offsets()
+    assert offsets is not None
+    return offsets[2]
+
+
+def _add_argument(entry: NativeEntry, x: Any, slot: int | None) -> bool:
+    kind = type(x)
+    if slot is None:
+        if kind not in _STATIC:
+            return False
+        entry.add_static(x)
+    elif kind is np.ndarray:
+        entry.add_array(x, slot)
+    elif kind is float:
+        entry.add_float(slot)
+    elif isinstance(x, Tensor) and type(x._array) is np.ndarray:
+        offsets = _offsets()
+        assert offsets is not None
+        entry.add_array(x._array, slot, holder=(kind, offsets[0], offsets[1], x._requires_grad))
+    else:
+        return False
+    return True
+
+
+def _as_array(x: Any) -> Array:
+    return x._array if isinstance(x, Tensor) else np.asarray(x)
+
+
+def _add_results(entry: NativeEntry, captured: Captured, frame: Frame, results: Sequence[Array]) -> bool:
+    """Outputs and the leaves of the result."""
+    structure = captured.structure
+    if structure.kind != "leaf" and not (structure.kind is tuple and all(c.kind == "leaf" for c in structure.children)):
+        return False
+    numbers: dict[int, int] = {}
+    for index, array in enumerate(results):
+        slot = frame.first_output + index
+        if any(o.index == index and o.kind != "tensor" for o in captured.outputs) and array.ndim == 0:
+            memory = aligned(max(array.nbytes, 8))
+            entry.held.append(memory)
+            frame.pointers[slot] = numbers[index] = pointer(memory)
+        else:
+            allocate = allocator(array.shape, array.dtype) if array.nbytes >= _ALIGNED_BYTES else None
+            numbers[index] = entry.add_output(array, slot, allocate, recycle=array.nbytes < _POOLED_BYTES)
+    first: dict[int, int] = {}
+    for place, output in enumerate(captured.outputs):
+        if output.index in first:
+            entry.add_item(ItemKind.REPEATED, first[output.index])
+            continue
+        _add_item(entry, output, numbers, results)
+        if output.index is not None:
+            first[output.index] = place
+    return True
+
+
+def _add_item(entry: NativeEntry, output: Output, numbers: dict[int, int], results: Sequence[Array]) -> None:
+    if output.index is None:
+        if output.argument is None:
+            entry.add_item(ItemKind.OBJECT, entry.refer(output.value))
+        else:
+            entry.add_item(ItemKind.ARGUMENT, output.argument)
+    elif output.kind == "tensor":
+        entry.add_item(ItemKind.WRAPPED, numbers[output.index], entry.refer(Tensor))
+    elif results[output.index].ndim == 0:
+        entry.add_item(ItemKind.SCALAR, numbers[output.index], entry.refer(results[output.index].dtype))
+    else:
+        entry.add_item(ItemKind.ARRAY, numbers[output.index])
