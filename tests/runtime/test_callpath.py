@@ -200,7 +200,7 @@ def test_results_of_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
         total = x.sum()
         return total, x + y, x, flag, total, None, "name", y
 
-    x, y = arrays()
+    x, _ = arrays()
     first = f(x, True, 2.5)
     with python_calls(monkeypatch) as counter:
         second = f(x, True, 2.5)
@@ -371,7 +371,7 @@ def test_methods_copies_and_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
             self.gain = 3
 
         @gx.compile
-        def double(x: Any) -> Any:  # noqa: N805
+        def double(x: Any) -> Any:
             return x * 2
 
     x, _ = arrays()
