@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from graphc.callrecord import Entry, GuardKind, ItemKind
+from graphc.callrecord import Entry, GuardKind, ItemKind, Object
 from graphc.errors import GraphcError
 from graphc.frontend import context
+from graphc.frontend.binding import Settled
 from graphc.frontend.build import call_artifact
-from graphc.frontend.capture import Captured, Output
+from graphc.frontend.capture import Output
 from graphc.frontend.structure import global_version, global_version_address
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, Version
 from graphc.frontend.variant import Variant
 from graphc.runtime.buffers import aligned, allocator, pointer
 from graphc.runtime.callpath import NativeEntry, layout_is_known, link_chain, native_type, slot_offset, word_at
@@ -85,7 +86,7 @@ class NativeCalls:
     ) -> None:
         """Make or renew the entry for calls like this one, which the variant has just served."""
         known = next((entry for k, v, entry in self._entries if v is variant and k == key), None)
-        if known is not None and (known.busy or not _is_stale(known)):
+        if known is not None and (known.busy or not _is_stale(known, variant)):
             return
         attempts = self._attempts.get(id(variant), 0)
         if attempts >= _ATTEMPTS:
@@ -103,30 +104,33 @@ class NativeCalls:
         self._entries = kept
 
 
-def _is_stale(entry: NativeEntry) -> bool:
+def _is_stale(entry: NativeEntry, variant: Variant) -> bool:
     """Whether what the entry expects of Python's state has changed."""
-    return int(entry.words[Entry.VERSION]) != global_version() or not entry.scalars_hold()
+    if int(entry.words[Entry.VERSION]) != global_version() or not entry.scalars_hold():
+        return True
+    settled = variant.settled()
+    return variant.lock is not None and settled is not None and settled.sources is not entry.token
 
 
 def make_entry(args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64) -> NativeEntry | None:
     """The entry for calls like this one, or None if native code cannot make them."""
     captured = variant.captured
-    if not variant.is_plain:
+    settled = variant.settled() if variant.is_native else None
+    if settled is None:
         return None
-    entry = NativeEntry()
+    entry = NativeEntry(token=settled.sources)
     slots = {position: slot for slot, position in enumerate(captured.leaves)}
     for position, x in enumerate(args):
         if not _add_argument(entry, x, slots.get(position)):
             return None
-    inputs = [_as_array(args[position]) for position in captured.leaves]
+    inputs = [*(_as_array(args[position]) for position in captured.leaves), *settled.states]
     frame, results = variant.executable.bound_frame(inputs)
-    if not _add_results(entry, captured, frame, results):
+    if not _add_state(entry, variant, settled, frame) or not _add_results(entry, variant, settled, frame, results):
         return None
     for guard in captured.guards:
         entry.guard_scalar(guard.place, guard.name, guard.read())
     for tensor, present in captured.presence:
-        place = entry.refer(tensor) + _grad_offset()
-        entry.guard(GuardKind.DIFFERS if present else GuardKind.SAME, place, id(None))
+        entry.guard(GuardKind.DIFFERS if present else GuardKind.SAME, _grad_place(entry, tensor), id(None))
     entry.held += [frame, variant.executable, counter]
     words = entry.words
     words[Entry.GRAD] = id(context.grad_enabled.get())
@@ -140,10 +144,38 @@ def make_entry(args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64)
     return entry
 
 
-def _grad_offset() -> int:
+def _add_state(entry: NativeEntry, variant: Variant, settled: Settled, frame: Frame) -> bool:
+    """Pointers of state, and guards that it stays where it is."""
+    captured = variant.captured
+    number_at = slot_offset(Version, "number")
+    if number_at is None:
+        return False
+    arguments = len(captured.leaves)
+    for place, array in enumerate(settled.states, arguments):
+        frame.pointers[place] = pointer(array)
+    for array in (*settled.states, *(a for a in settled.outputs if a is not None)):
+        entry.guard(GuardKind.SAME, entry.refer(array) + Object.ARRAY_DATA, pointer(array))
+    owners = [slot.tensor for slot in captured.states if slot.grad]
+    owners += [grad.tensor for grad in captured.grads if grad.tensor is not None]
+    for tensor in dict.fromkeys(owners):
+        entry.guard(GuardKind.SAME, _grad_place(entry, tensor), entry.refer(tensor._grad))
+    for grad in captured.grads:
+        assert grad.tensor is not None
+        if (grad.tensor._grad is None) != (grad.index is None):
+            return False
+    entry.spans += settled.spans
+    entry.bumps += [entry.refer(tensor._version) + number_at for tensor in variant.written()]
+    if variant.lock is not None:
+        entry.words[Entry.LOCK] = entry.refer(variant.lock.acquire)
+        entry.words[Entry.UNLOCK] = entry.refer(variant.lock.release)
+    return True
+
+
+def _grad_place(entry: NativeEntry, tensor: Tensor) -> int:
+    """Where a tensor keeps its gradient."""
     offsets = _offsets()
     assert offsets is not None
-    return offsets[2]
+    return entry.refer(tensor) + offsets[2]
 
 
 def _add_argument(entry: NativeEntry, x: Any, slot: int | None) -> bool:
@@ -169,15 +201,21 @@ def _as_array(x: Any) -> Array:
     return x._array if isinstance(x, Tensor) else np.asarray(x)
 
 
-def _add_results(entry: NativeEntry, captured: Captured, frame: Frame, results: Sequence[Array]) -> bool:
+def _add_results(
+    entry: NativeEntry, variant: Variant, settled: Settled, frame: Frame, results: Sequence[Array]
+) -> bool:
     """Outputs and the leaves of the result."""
+    captured, buffers = variant.captured, variant.executable.outputs
     structure = captured.structure
     if structure.kind != "leaf" and not (structure.kind is tuple and all(c.kind == "leaf" for c in structure.children)):
         return False
     numbers: dict[int, int] = {}
     for index, array in enumerate(results):
         slot = frame.first_output + index
-        if any(o.index == index and o.kind != "tensor" for o in captured.outputs) and array.ndim == 0:
+        bound = array if buffers[index].writes is not None else settled.outputs[index]
+        if bound is not None:
+            frame.pointers[slot] = pointer(bound)
+        elif any(o.index == index and o.kind != "tensor" for o in captured.outputs) and array.ndim == 0:
             memory = aligned(max(array.nbytes, 8))
             entry.held.append(memory)
             frame.pointers[slot] = numbers[index] = pointer(memory)

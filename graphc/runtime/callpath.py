@@ -217,8 +217,10 @@ class NativeEntry:
     """The words of an entry, while they are filled and after.
 
     `arguments`, `guards`, `outputs` and `items` are lists of rows until `finish`; `words` is the entry. `held` keeps alive
-    what words point to.
+    what words point to; `token` is for the owner to tell what the entry was made for.
     """
+
+    token: Any = None
 
     words: Array = field(default_factory=lambda: np.zeros(Entry.WORDS, np.uint64))
     arguments: list[Array] = field(default_factory=list)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import nn
+from graphc import nn, optim
 from graphc.errors import BoundsError, GraphcError
 from graphc.frontend import fastcall
 from graphc.frontend.compile import CompiledFunction
@@ -302,6 +302,7 @@ def test_nothing_leaks() -> None:
             g(x, 2.5)
 
     work(100)
+    gc.collect()
     before = [sys.getrefcount(thing) for thing in watched]
     work(10_000)
     after = [sys.getrefcount(thing) for thing in watched]
@@ -448,3 +449,199 @@ def test_any_arguments_give_what_python_gives(monkeypatch: pytest.MonkeyPatch) -
             assert kind is want_kind, args
             np.testing.assert_array_equal(value, want_value)
     assert fast.stats.calls == slow.stats.calls
+
+
+# -- state --------------------------------------------------------------------------------------------------------------
+
+
+def make_training(accumulate: bool = False) -> tuple[Any, Any, Callable[..., Any]]:
+    gx.random.manual_seed(3)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    optimizer = optim.Adam(model.parameters(), lr=1e-2)
+
+    @gx.compile
+    def step(x: Any, y: Any) -> Any:
+        loss = nn.functional.cross_entropy(model(x), y)
+        if not accumulate:
+            optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return model, optimizer, step
+
+
+def batch(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return draw.random((4, 6), np.float32), draw.integers(0, 3, 4)
+
+
+def snapshot(model: Any, optimizer: Any) -> list[Any]:
+    found: list[Any] = []
+    for p in model.parameters():
+        state = [optimizer.state[p][name] for name in sorted(optimizer.state[p])]
+        for t in (p, *state, *([] if p.grad is None else [p.grad])):
+            found += [np.array(t), t._version.number]
+        found.append(p.grad is None)
+    return found
+
+
+def test_a_training_step_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, step = make_training()
+    for seed in range(3):
+        step(*batch(seed))
+    with python_calls(monkeypatch) as counter:
+        losses = [float(step(*batch(0))) for _ in range(50)]
+    assert counter.number == 0
+    assert losses[-1] < losses[0] and step.stats.calls == 53 and step.stats.compiles == 1
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_training_is_what_python_calls_make_of_it(accumulate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same random interventions between the steps of twins, one without native calls: all state and versions agree."""
+    twins = [make_training(accumulate)]
+    with monkeypatch.context() as patch:
+        patch.setenv("GRAPHC_NATIVE_CALL", "off")
+        twins.append(make_training(accumulate))
+
+    def drop_grad(model: Any, optimizer: Any, draw: random.Random) -> None:
+        for p in model.parameters():
+            p.grad = None
+
+    def set_grad(model: Any, optimizer: Any, draw: random.Random) -> None:
+        for p in model.parameters():
+            p.grad = gx.tensor(np.full(p.shape, draw.random(), np.float32))
+
+    def zero_grad(model: Any, optimizer: Any, draw: random.Random) -> None:
+        optimizer.zero_grad()
+
+    def set_rate(model: Any, optimizer: Any, draw: random.Random) -> None:
+        optimizer.param_groups[0]["lr"] = draw.random() * 1e-2
+
+    def reload(model: Any, optimizer: Any, draw: random.Random) -> None:
+        model.load_state_dict({k: np.asarray(v) * 0.5 for k, v in model.state_dict().items()})
+
+    def switch_mode(model: Any, optimizer: Any, draw: random.Random) -> None:
+        model.eval() if model.training else model.train()
+
+    def write(model: Any, optimizer: Any, draw: random.Random) -> None:
+        with gx.no_grad():
+            next(iter(model.parameters())).__imul__(0.9)
+
+    def no_intervention(model: Any, optimizer: Any, draw: random.Random) -> None:
+        pass
+
+    interventions = [drop_grad, set_grad, zero_grad, set_rate, reload, switch_mode, write, *[no_intervention] * 12]
+    order = random.Random(11)
+    for number in range(120):
+        intervention = order.choice(interventions)
+        results = []
+        for model, optimizer, step in twins:
+            intervention(model, optimizer, random.Random(number))
+            results.append(np.array(step(*batch(number))))
+        np.testing.assert_array_equal(results[0], results[1])
+        first, second = (snapshot(model, optimizer) for model, optimizer, _ in twins)
+        assert len(first) == len(second)
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=f"step {number}, {intervention.__name__}")
+    assert twins[0][2].stats.calls == twins[1][2].stats.calls == 120
+    assert twins[0][2].stats.compiles == twins[1][2].stats.compiles
+
+
+def test_an_argument_that_shares_memory_with_state_goes_through_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = gx.tensor(np.zeros(8, np.float32))
+
+    @gx.compile
+    def f(x: Any) -> Any:
+        state.assign(state + x + 1)
+        return state + 0
+
+    x = np.ones(8, np.float32)
+    for _ in range(3):
+        f(x)
+    assert went_native(monkeypatch, f, x)
+    own = np.asarray(state)
+    assert np.shares_memory(own, state._array)
+    before = own.copy()
+    assert not went_native(monkeypatch, f, own)
+    np.testing.assert_array_equal(own, before * 2 + 1)
+    assert not went_native(monkeypatch, f, state)
+    assert went_native(monkeypatch, f, x)
+
+
+def test_state_is_written_by_one_thread_at_a_time() -> None:
+    for size in (4, 300_000):
+        state = gx.tensor(np.zeros(size, np.float32))
+
+        def add(x: Any, state: Any = state) -> Any:
+            state.assign(np.tanh(state) * 0 + state + x)
+            return x.sum()
+
+        first, second = gx.compile(add), gx.compile(lambda x: add(x) * 2)
+        x = np.ones(size, np.float32)
+        first(x)
+        second(x)
+        rounds = 500 if size == 4 else 20
+
+        def work(f: Any, x: Any = x, rounds: int = rounds) -> None:
+            for _ in range(rounds):
+                f(x)
+
+        threads = [threading.Thread(target=work, args=(f,)) for f in (first, second, first, second)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        np.testing.assert_array_equal(np.asarray(state), np.full(size, 2 + 4 * rounds, np.float32))
+        assert state._version.number == 2 + 4 * rounds
+
+
+def test_a_training_step_leaks_nothing() -> None:
+    model, _, step = make_training()
+    x, y = batch(0)
+    for _ in range(100):
+        step(x, y)
+    watched = [x, y, None, True, False, step, *model.parameters(), *(p.grad for p in model.parameters())]
+    gc.collect()
+    before = [sys.getrefcount(thing) for thing in watched]
+    tracemalloc.start()
+    try:
+        step(x, y)
+        start = tracemalloc.get_traced_memory()[0]
+        for _ in range(5000):
+            step(x, y)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - start < 4096
+    finally:
+        tracemalloc.stop()
+    after = [sys.getrefcount(thing) for thing in watched]
+    assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([0] * len(watched), abs=5)
+
+
+def test_random_state_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    f = gx.compile(lambda x: x + gx.random.rand(*x.shape))
+    x, _ = arrays()
+    gx.random.manual_seed(5)
+    for _ in range(3):
+        f(x)
+    gx.random.manual_seed(5)
+    native = [np.array(f(x)) for _ in range(5)]
+    monkeypatch.setenv("GRAPHC_NATIVE_CALL", "off")
+    g = gx.compile(lambda x: x + gx.random.rand(*x.shape))
+    gx.random.manual_seed(5)
+    np.testing.assert_array_equal(native, [np.array(g(x)) for _ in range(5)])
+
+
+def test_calls_under_an_outer_tape_stay_with_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Linear(6, 3)
+    predict = gx.compile(model)
+    x, _ = batch(0)
+    predict(x)
+    assert not went_native(monkeypatch, predict, x)
+    predict(x).sum().backward()
+    assert next(iter(model.parameters())).grad is not None
+    with gx.no_grad():
+        predict(x)
+        assert went_native(monkeypatch, predict, x)
+        assert not predict(x).requires_grad
+    assert predict(x).requires_grad
