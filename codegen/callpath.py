@@ -30,7 +30,7 @@ CALL = "graphc_call"
 def callpath_artifact(target: Target) -> Artifact:
     """The native call as an artifact without buffers."""
     text = callpath_text() + llvm.attributes(target)
-    image = link(llvm.emit_object(text, target, verify=True, passes=2))
+    image = link(llvm.emit_object(text, target, passes=1))
     return Artifact(image=image, isa=target.isa, buffers=(), versions=(("llvm", llvm.version()),))
 
 
@@ -407,7 +407,15 @@ def _results() -> str:
         x = f.emit(f"call ptr @item(ptr {record}, ptr %chosen, ptr %items, ptr {made})")
         _require(f, f.emit(f"icmp ne ptr {x}, null"), failed)
         f.do(f"store ptr {x}, ptr {f.emit(f'getelementptr ptr, ptr {made}, i64 {number}')}, align 8")
+    plain, wrapped = f.label("plain"), f.label("wrapped")
+    wrap = _word(f, "%chosen", Entry.WRAP, "ptr")
+    f.branch_if(f.emit(f"icmp eq ptr {wrap}, null"), plain, wrapped)
+    f.start(plain)
     f.do(f"ret ptr {result}")
+    f.start(wrapped)
+    container = _invoke(f, API.CALL_ONE_ARGUMENT, "ptr", [f"ptr {wrap}", f"ptr {result}"])
+    _invoke(f, API.DECREF, "void", [f"ptr {result}"])
+    f.do(f"ret ptr {container}")
     f.start(failed)
     _invoke(f, API.DECREF, "void", [f"ptr {result}"])
     f.branch(unmade)

@@ -19,7 +19,7 @@ class Entry(IntEnum):
     the address `COUNTER`. `GRAD` is the object that the context variable of the gradient mode must hold. `CALLS` is the
     address of a counter of calls. `SPANS` are the (low, high) addresses that the call writes besides its outputs;
     arguments may not touch them. `BUMPS` are addresses of Python integers that a call counts up. `LOCK` and `UNLOCK` are
-    callables around a call that writes state, or null.
+    callables around a call that writes state, or null. `WRAP`, if not null, makes the result of the tuple of leaves.
     """
 
     NEXT = 0
@@ -48,7 +48,8 @@ class Entry(IntEnum):
     BUMP_COUNT = 23
     LOCK = 24
     UNLOCK = 25
-    WORDS = 26
+    WRAP = 26
+    WORDS = 27
 
 
 class ArgumentKind(IntEnum):

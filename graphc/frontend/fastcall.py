@@ -1,7 +1,7 @@
 """Which calls emitted code may make without Python, and the entries for them. Layer 5.
 
 After a call has gone through Python, `NativeCalls.learn` makes an entry of its signature, if native code can do all of it:
-positional arrays, tensors, floats and static scalars, results that are fresh arrays or tensors (one, or a tuple). All
+positional arrays, tensors, floats and static scalars, results that are fresh arrays or tensors. All
 else, and every call whose guards do not hold, stays with `CompiledFunction.__call__`. `GRAPHC_NATIVE_CALL=off` switches it off.
 """
 
@@ -10,18 +10,18 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Hashable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from graphc.callrecord import Entry, GuardKind, ItemKind, Object
 from graphc.errors import GraphcError
-from graphc.frontend import context
+from graphc.frontend import context, pytree
 from graphc.frontend.binding import Settled
 from graphc.frontend.build import call_artifact
 from graphc.frontend.capture import Output
-from graphc.frontend.structure import global_version, global_version_address
+from graphc.frontend.structure import global_version_address
 from graphc.frontend.tensor import Tensor, Version
 from graphc.frontend.variant import Variant
 from graphc.runtime.buffers import aligned, allocator, pointer
@@ -34,8 +34,8 @@ Array = np.ndarray[Any, Any]
 
 #: Entries of one function.
 _ENTRIES = 16
-#: Entries made for one variant: where state moves at every call, native calls gain nothing.
-_ATTEMPTS = 32
+#: Entries made for one signature at once; each further one waits for twice as many calls.
+_EAGER = 6
 #: Arrays of at least this size come from the project's own allocator; from the second size on it recycles them itself.
 _ALIGNED_BYTES, _POOLED_BYTES = 4096, 1 << 20
 _STATIC = (bool, int, str, bytes, type(None))
@@ -79,19 +79,22 @@ class NativeCalls:
     def __init__(self) -> None:
         self._entries: list[tuple[Hashable, Variant, NativeEntry]] = []
         self._retired: list[NativeEntry] = []
-        self._attempts: dict[int, int] = {}
+        self._attempts: dict[Hashable, tuple[int, int]] = {}
 
     def learn(
         self, owner: Any, key: Hashable, args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64
     ) -> None:
         """Make or renew the entry for calls like this one, which the variant has just served."""
         known = next((entry for k, v, entry in self._entries if v is variant and k == key), None)
-        if known is not None and (known.busy or not _is_stale(known, variant)):
+        if known is not None:
+            if known.busy:
+                return
+            # The variant has found that nothing it read has changed.
+            known.words[Entry.VERSION] = variant.version
+            if known.scalars_hold() and not _has_moved(known, variant):
+                return
+        if not self._is_due(key):
             return
-        attempts = self._attempts.get(id(variant), 0)
-        if attempts >= _ATTEMPTS:
-            return
-        self._attempts[id(variant)] = attempts + 1
         entry = make_entry(args, variant, counter)
         kept = [row for row in self._entries if row[2] is not known]
         if entry is not None:
@@ -103,11 +106,16 @@ class NativeCalls:
         self._retired = [entry for entry in (*self._retired, *gone) if entry.busy]
         self._entries = kept
 
+    def _is_due(self, key: Hashable) -> bool:
+        """Whether to make an entry: where entries do not last, at ever longer intervals."""
+        attempts, waited = self._attempts.get(key, (0, 0))
+        due = waited >= 2 ** min(attempts, 16) // 2**_EAGER
+        self._attempts[key] = (attempts + 1, 0) if due else (attempts, waited + 1)
+        return due
 
-def _is_stale(entry: NativeEntry, variant: Variant) -> bool:
-    """Whether what the entry expects of Python's state has changed."""
-    if int(entry.words[Entry.VERSION]) != global_version() or not entry.scalars_hold():
-        return True
+
+def _has_moved(entry: NativeEntry, variant: Variant) -> bool:
+    """Whether state is settled at other places than those that the entry has."""
     settled = variant.settled()
     return variant.lock is not None and settled is not None and settled.sources is not entry.token
 
@@ -134,12 +142,15 @@ def make_entry(args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64)
     entry.held += [frame, variant.executable, counter]
     words = entry.words
     words[Entry.GRAD] = id(context.grad_enabled.get())
-    words[Entry.COUNTER], words[Entry.VERSION] = global_version_address(), global_version()
+    words[Entry.COUNTER], words[Entry.VERSION] = global_version_address(), variant.version
     words[Entry.CALLS] = ctypes.addressof(counter)
     words[Entry.FUNCTION], words[Entry.LONG] = variant.executable.entry_address, variant.executable.is_long
     words[Entry.POINTERS], words[Entry.SIZES] = frame.pointers_address, frame.sizes_address
     words[Entry.ARENA] = frame.arena_address
-    words[Entry.IS_TUPLE] = captured.structure.kind is tuple
+    structure = captured.structure
+    words[Entry.IS_TUPLE] = structure.kind != "leaf"
+    if structure.kind != "leaf" and not (structure.kind is tuple and all(c.kind == "leaf" for c in structure.children)):
+        words[Entry.WRAP] = entry.refer(partial(pytree.unflatten, structure))
     entry.finish()
     return entry
 
@@ -206,9 +217,6 @@ def _add_results(
 ) -> bool:
     """Outputs and the leaves of the result."""
     captured, buffers = variant.captured, variant.executable.outputs
-    structure = captured.structure
-    if structure.kind != "leaf" and not (structure.kind is tuple and all(c.kind == "leaf" for c in structure.children)):
-        return False
     numbers: dict[int, int] = {}
     for index, array in enumerate(results):
         slot = frame.first_output + index

@@ -35,7 +35,7 @@ _STATE = threading.RLock()
 
 
 class Variant:
-    """A captured function with its executable."""
+    """A captured function with its executable. `version` is the global structure version at which it was last valid."""
 
     def __init__(self, captured: Captured, options: Options, leaves: Sequence[Any]) -> None:
         self.captured = captured
@@ -47,7 +47,7 @@ class Variant:
         built = build(captured.graph, captured.writes, options, sample)
         self.executable = built.executable
         self.from_cache = built.from_cache
-        self._version = global_version()
+        self.version = global_version()
         self._written = frozenset(captured.writes.values())
         self._simple = not (captured.states or captured.writes or captured.grads or captured.backward)
         self._snapshots = captured.constants if checking else ()
@@ -92,10 +92,10 @@ class Variant:
         for tensor, present in captured.presence:
             if (tensor._grad is not None) is not present:
                 return False
-        if version != self._version:
+        if version != self.version:
             if self._structure_changed() is not None:
                 return False
-            self._version = version
+            self.version = version
         return True
 
     def _structure_changed(self) -> str | None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import random
+import subprocess
 import sys
 import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import nn, optim
+from graphc import nn, optim, target
+from graphc.codegen import callpath as emitted
+from graphc.codegen import llvm
 from graphc.errors import BoundsError, GraphcError
 from graphc.frontend import fastcall
 from graphc.frontend.compile import CompiledFunction
@@ -52,6 +57,11 @@ def python_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
 
 def axpy(x: Any, y: Any) -> Any:
     return x * 2 + y
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any = 3
 
 
 def arrays(shape: Any = (4,), dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +164,20 @@ def test_guards_on_scalars(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(f(x), x * 3 + 2)
 
 
+def test_many_changes_of_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switching between training and evaluation for ever does not tire the native call out."""
+    model = nn.Sequential(nn.Linear(6, 5), nn.Dropout(0.5))
+    predict = gx.compile(lambda x: model(x).sum())
+    x, _ = batch(0)
+    with gx.no_grad():
+        for _ in range(100):
+            for switch in (model.eval, model.train):
+                switch()
+                predict(x)
+                assert went_native(monkeypatch, predict, x)
+    assert predict.stats.compiles <= 3
+
+
 def test_structure_version_and_gradient_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     dropout = nn.Dropout(0.5)
     f = gx.compile(axpy)
@@ -210,10 +234,11 @@ def test_results_of_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(second[1], x + np.float32(2.5))
     assert f(x, False, 2.5)[3] is False
     assert gx.compile(lambda x: ())(x) == ()
-    for container in (lambda x: [x + 1], lambda x: {"a": x + 1}, lambda x: ((x + 1,),)):
+    for container in (lambda x: [x + 1], lambda x: {"b": x + 1, "a": [x, None]}, lambda x: ((x + 1,),), Pair):
         g = gx.compile(container)
-        g(x)
-        assert not went_native(monkeypatch, g, x)
+        slow = g(x)
+        assert went_native(monkeypatch, g, x)
+        assert type(g(x)) is type(slow) and str(g(x)) == str(slow)
 
 
 def test_held_results_are_never_written_again() -> None:
@@ -645,3 +670,32 @@ def test_calls_under_an_outer_tape_stay_with_python(monkeypatch: pytest.MonkeyPa
         assert went_native(monkeypatch, predict, x)
         assert not predict(x).requires_grad
     assert predict(x).requires_grad
+
+
+# -- the code, and what a first call must not load ------------------------------------------------------------------------
+
+
+def test_the_emitted_module_is_valid() -> None:
+    machine = target.host()
+    llvm.emit_object(emitted.callpath_text() + llvm.attributes(machine), machine, verify=True)
+
+
+def test_a_warm_first_call_loads_little(tmp_path: Path) -> None:
+    """With a filled disk cache neither LLVM nor NumPy's random numbers are loaded; draws of them are seen all the same."""
+    script = """if True:
+        import sys, numpy as np, graphc as gx
+        from graphc.errors import TraceError
+        x = np.ones(3, np.float32)
+        print(gx.compile(lambda x: x + 1)(x).tolist())
+        print([name for name in ("llvmlite", "networkx", "importlib.metadata", "numpy.random") if name in sys.modules])
+        try:
+            gx.compile(lambda x: x + np.random.rand())(x)
+        except TraceError:
+            print("seen")
+    """
+    environment = {**os.environ, "GRAPHC_CACHE_DIR": str(tmp_path / "cache"), "GRAPHC_CACHE": "", "GRAPHC": ""}
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+    assert run.stdout.splitlines() == ["[2.0, 2.0, 2.0]", "[]", "seen"]
