@@ -7,15 +7,17 @@ goes through `_module`, which adds the target's data layout, so that alignments 
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from graphc.errors import CompileError
 from graphc.lazy import llvm as load_llvm
 from graphc.target import Target
 
-__all__ = ["attributes", "emit_assembly", "emit_object", "optimize_text", "version"]
+__all__ = ["attributes", "emit_assembly", "emit_object", "fingerprint", "optimize_text", "version"]
 
 #: Code generation level: 0 is slow code, 2 and 3 take longer and are no faster for vectorised kernels.
 CODEGEN_LEVEL = 1
@@ -24,6 +26,24 @@ CODEGEN_LEVEL = 1
 def version() -> str:
     """LLVM's version, as `"22.1.0"`."""
     return ".".join(str(part) for part in load_llvm().llvm_version_info)
+
+
+@cache
+def fingerprint() -> str:
+    """What decides which code LLVM makes: llvmlite's version, and its library's size and date. Loads neither.
+
+    Raises
+    ------
+    MissingDependencyError
+        If llvmlite is not installed.
+    """
+    spec = importlib.util.find_spec("llvmlite")
+    folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec is not None else []
+    files = [path for folder in folders for path in sorted((folder / "binding").glob("*llvmlite.*"))]
+    versions = [path.read_text(encoding="utf-8") for folder in folders for path in folder.glob("_version.py")]
+    if not files or not versions:
+        return version()
+    return repr((versions, [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]))
 
 
 def attributes(target: Target) -> str:

@@ -1,9 +1,10 @@
-"""The version of this graphc. Layer 0: imports nothing of graphc."""
+"""The version of this graphc. Layer 0."""
 
 from __future__ import annotations
 
 from functools import cache
-from importlib import metadata
+
+from graphc.lazy import metadata
 
 __all__ = ["of_package", "version"]
 
@@ -17,6 +18,7 @@ def version() -> str:
 def of_package(name: str) -> str | None:
     """The version of an installed package, without importing it; None if it is not installed."""
     try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
+        found: str = metadata().version(name)
+    except metadata().PackageNotFoundError:
         return None
+    return found

@@ -34,6 +34,7 @@ LAYERS = {
     "graphc.ops": 2,
     "graphc.interp": 3,
     "graphc.artifact": 3,
+    "graphc.callrecord": 3,
     "graphc.reverse": 3,
     "graphc.passes": 4,
     "graphc.codegen": 4,

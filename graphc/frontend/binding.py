@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from operator import is_
 from typing import Any
 
@@ -23,9 +24,20 @@ from graphc.frontend.trace import StateSlot
 from graphc.ir.types import TensorType
 from graphc.runtime.buffers import overlapping, pointer
 
-__all__ = ["Binding", "count_copies"]
+__all__ = ["Binding", "Settled", "count_copies"]
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """State that stays bound from call to call: where it comes from (one list object for as long as it holds), the state's
+    arrays, outputs to write into, and the spans of addresses that are written."""
+
+    sources: list[Array | None]
+    states: list[Array]
+    outputs: list[Array | None]
+    spans: list[tuple[int, int]]
 
 
 class Binding:
@@ -53,8 +65,7 @@ class Binding:
 
     def bind(self, arguments: list[Array]) -> tuple[list[Array], list[Array | None], int]:
         """Arrays for one call."""
-        sources = [_source(slot) for slot in self._slots]
-        sources += [_gradient_array(tensor) for _, tensor in self._gradients]
+        sources = self._current()
         if self._sources is None or any(s is None for s in sources) or not all(map(is_, sources, self._sources)):
             return self._bind_anew(arguments, sources)
         copied = 0
@@ -63,6 +74,17 @@ class Binding:
                 arguments[i] = array.copy()
                 copied += 1
         return [*arguments, *self._states], [*self._fresh], copied
+
+    def settled(self) -> Settled | None:
+        """What the last call bound, if the next one will bind the same."""
+        if self._sources is None or not all(map(is_, self._sources, self._current())):
+            return None
+        return Settled(self._sources, self._states, self._fresh, self._spans)
+
+    def _current(self) -> list[Array | None]:
+        sources = [_source(slot) for slot in self._slots]
+        sources += [_gradient_array(tensor) for _, tensor in self._gradients]
+        return sources
 
     def _bind_anew(
         self, arguments: list[Array], sources: list[Array | None]

@@ -14,6 +14,7 @@ from typing import Any
 from graphc import artifact as artifacts
 from graphc import config as configs
 from graphc.codegen import llvm
+from graphc.codegen.callpath import callpath_artifact
 from graphc.codegen.compiler import Compiled, compile_graph
 from graphc.codegen.emitters import indexing_label
 from graphc.codegen.host import host_label
@@ -28,7 +29,7 @@ from graphc.runtime import cache
 from graphc.runtime.executable import Executable
 from graphc.target import Target, host
 
-__all__ = ["Built", "Options", "build", "compile_stages", "make_artifact"]
+__all__ = ["Built", "Options", "build", "call_artifact", "compile_stages", "make_artifact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,20 @@ def make_artifact(
     return made, False
 
 
+def call_artifact() -> artifacts.Artifact:
+    """The native call for this machine, from the disk cache if it is there."""
+    target = host()
+    disk = cache.opened()
+    key = "" if disk is None else cache.key_of("native call", target.canonical(), llvm.fingerprint())
+    found = None if disk is None else _from_cache(disk, key)
+    if found is not None:
+        return found
+    made = callpath_artifact(target)
+    if disk is not None:
+        disk.put(key, artifacts.to_bytes(made))
+    return made
+
+
 def _renamed(artifact: artifacts.Artifact, names: Sequence[str]) -> artifacts.Artifact:
     """An artifact with the names of this graph's inputs: names are not part of the key."""
     inputs = artifact.with_role("input")
@@ -118,7 +133,7 @@ def _key(graph: Graph, writes: Mapping[int, int], options: Options) -> str:
         repr(sorted(writes.items())),
         repr(options.contract),
         target.canonical(),
-        llvm.version(),
+        llvm.fingerprint(),
     )
 
 

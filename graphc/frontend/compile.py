@@ -6,6 +6,7 @@ runs it. A variant knows how to bind arguments and state, what to write back, an
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import inspect
 import os
@@ -23,6 +24,7 @@ from graphc.frontend import context, pytree
 from graphc.frontend.build import Options
 from graphc.frontend.capture import Captured, capture
 from graphc.frontend.export import Call, write_package
+from graphc.frontend.fastcall import NativeCalls, native_base
 from graphc.frontend.report import Report, make_report
 from graphc.frontend.signature import Static, describe_key, leaf_key, traced_leaf
 from graphc.frontend.source import user_location
@@ -41,10 +43,20 @@ class Stats:
     reason of each compilation."""
 
     compiles: int = 0
-    calls: int = 0
     cache_hits: int = 0
     copies: int = 0
     reasons: list[str] = field(default_factory=list)
+    # At an address of its own, where native calls count.
+    _calls: ctypes.c_int64 = field(default_factory=ctypes.c_int64, repr=False, compare=False)
+
+    @property
+    def calls(self) -> int:
+        """Number of calls, those that failed included."""
+        return self._calls.value
+
+    @calls.setter
+    def calls(self, number: int) -> None:
+        self._calls.value = number
 
     def __str__(self) -> str:
         lines = [
@@ -82,6 +94,7 @@ class CompiledFunction:
         self._variants: dict[Hashable, list[Variant]] = {}
         self._quick: dict[Hashable, list[Variant]] = {}
         self._lock = RLock()
+        self._native = NativeCalls() if type(self) is not CompiledFunction else None
         self.stats = Stats()
         unknown = set(static_argnames) - set(self._signature.parameters if self._signature else ())
         if unknown:
@@ -105,14 +118,29 @@ class CompiledFunction:
         key = None if kwargs else _quick_key(args)
         variant = None if key is None else _first_valid(self._quick.get(key))
         if variant is not None:
-            self.stats.calls += 1
-            return variant.call(args, self.stats)
+            return self._served(args, key, variant)
         flat = self._flatten(args, kwargs)
         variant = _first_valid(self._variants.get(flat.key)) or self._compile(flat)
         if key is not None and len(flat.leaves) == len(args) and all(map(is_, flat.leaves, args)):
             self._quick[key] = self._variants[flat.key]
+            return self._served(args, key, variant)
         self.stats.calls += 1
         return variant.call(flat.leaves, self.stats)
+
+    def _served(self, args: tuple[Any, ...], key: Hashable, variant: Variant) -> Any:
+        """A call with plain leaves; the next one like it may be native."""
+        self.stats.calls += 1
+        result = variant.call(args, self.stats)
+        if self._native is not None:
+            with self._lock:
+                self._native.learn(self, key, args, variant, self.stats._calls)
+        return result
+
+    def __copy__(self) -> CompiledFunction:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        return self
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -270,6 +298,21 @@ class CompiledFunction:
         return f"{'first call' if not self._variants else 'new signature'} ({types}){at}"
 
 
+def _compiled(function: Callable[..., Any], options: Options, static_argnames: tuple[str, ...]) -> CompiledFunction:
+    """A compiled function, of the type that is called natively where there is one."""
+    base = native_base(CompiledFunction.__call__)
+    made = CompiledFunction if base is None else _native_class(base)
+    return made(function, options, static_argnames)
+
+
+@functools.cache
+def _native_class(base: type) -> type[CompiledFunction]:
+    """`CompiledFunction` whose `__call__` is `base`'s."""
+    return type(
+        "CompiledFunction", (base, CompiledFunction), {"__module__": __name__, "__doc__": CompiledFunction.__doc__}
+    )
+
+
 def _quick_key(args: tuple[Any, ...]) -> Hashable | None:
     """The signature of a call whose arguments are arrays, tensors and floats, without containers; None for others."""
     parts: list[Any] = [context.grad_enabled.get()]
@@ -279,6 +322,8 @@ def _quick_key(args: tuple[Any, ...]) -> Hashable | None:
             parts += (x.dtype, x.shape)
         elif kind is float:
             parts.append(kind)
+        elif kind in _PLAIN:
+            parts += (kind, x)
         elif isinstance(x, Tensor) and kind is not Traced:
             parts += (Tensor, x._array.dtype, x._array.shape, x._requires_grad)
         else:
@@ -296,6 +341,9 @@ def _first_valid(variants: list[Variant] | None) -> Variant | None:
     return None
 
 
+#: Static arguments whose value can never change under the same identity.
+_PLAIN = frozenset((bool, int, str, bytes, type(None)))
+
 #: Variants kept for one signature.
 _VARIANTS = 16
 
@@ -305,7 +353,7 @@ class CompiledModule:
 
     def __init__(self, module: Any, options: Options) -> None:
         object.__setattr__(self, "_module", module)
-        object.__setattr__(self, "_compiled", CompiledFunction(_Caller(module), options, ()))
+        object.__setattr__(self, "_compiled", _compiled(_Caller(module), options, ()))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._compiled(*args, **kwargs)
@@ -421,4 +469,4 @@ def compile(
                 hint="Compile the plain function that does the computation.",
             )
         )
-    return CompiledFunction(function, options, names)
+    return _compiled(function, options, names)

@@ -6,8 +6,7 @@ callables, modules) is static and part of the key. Scalars in globals and closur
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from types import CellType, FunctionType
 from typing import Any
@@ -184,11 +183,17 @@ def describe_key(key: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A scalar that the trace may have read: valid while `read()` gives the same value of the same type."""
+    """A scalar that the trace may have read, in a cell or under its name in a dict of globals: valid while `read()` gives
+    the same value of the same type."""
 
     name: str
-    read: Callable[[], Any]
+    place: CellType | dict[str, Any]
     value: Any
+
+    def read(self) -> Any:
+        """The present value."""
+        place = self.place
+        return place.get(self.name, _MISSING) if isinstance(place, dict) else _cell_value(place)
 
     def holds(self) -> bool:
         """Whether the scalar is unchanged (NaN equals NaN)."""
@@ -206,9 +211,9 @@ def scalar_guards(function: Any) -> tuple[Guard, ...]:
         if f is None or id(f) in seen:
             continue
         seen.add(id(f))
-        for space, name, value, read in _names(f):
+        for name, value, place in _names(f):
             if isinstance(value, _SCALARS):
-                found[space, name] = Guard(name, read, value)
+                found[id(place), name] = Guard(name, place, value)
             elif isinstance(value, FunctionType) and value.__module__.partition(".")[0] not in ("graphc", "numpy"):
                 pending.append(value)
     return tuple(found.values())
@@ -222,13 +227,12 @@ def _plain(function: Any) -> FunctionType | None:
     return call if isinstance(call, FunctionType) and not isinstance(function, Tracked) else None
 
 
-def _names(f: FunctionType) -> Iterator[tuple[int, str, Any, Callable[[], Any]]]:
+def _names(f: FunctionType) -> Iterator[tuple[str, Any, CellType | dict[str, Any]]]:
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
-        value = _cell_value(cell)
-        yield id(cell), name, value, functools.partial(_cell_value, cell)
+        yield name, _cell_value(cell), cell
     for name in f.__code__.co_names:
         if name in f.__globals__:
-            yield id(f.__globals__), name, f.__globals__[name], functools.partial(f.__globals__.get, name, _MISSING)
+            yield name, f.__globals__[name], f.__globals__
 
 
 _MISSING = object()

@@ -7,27 +7,28 @@ it has moved looks at the versions of the objects that its trace watched.
 
 from __future__ import annotations
 
-__all__ = ["Tracked", "bump_global", "global_version"]
+import ctypes
+
+__all__ = ["Tracked", "bump_global", "global_version", "global_version_address"]
 
 
-class _Counter:
-    __slots__ = ("number",)
-
-    def __init__(self) -> None:
-        self.number = 0
-
-
-_GLOBAL = _Counter()
+#: At an address of its own, where native calls read it.
+_GLOBAL = ctypes.c_int64(0)
 
 
 def global_version() -> int:
     """The process-wide counter."""
-    return _GLOBAL.number
+    return _GLOBAL.value
+
+
+def global_version_address() -> int:
+    """Where native code finds the process-wide counter, 64 bits wide."""
+    return ctypes.addressof(_GLOBAL)
 
 
 def bump_global() -> None:
     """Note that something that traces may have read has changed."""
-    _GLOBAL.number += 1
+    _GLOBAL.value += 1
 
 
 class Tracked:

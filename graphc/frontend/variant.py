@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Sequence
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from graphc import config as configs
 from graphc.errors import OverwrittenError, StateError, message
 from graphc.frontend import context, pytree
 from graphc.frontend.autograd import ArrayBuilder
-from graphc.frontend.binding import Binding, count_copies
+from graphc.frontend.binding import Binding, Settled, count_copies
 from graphc.frontend.build import Options, build
 from graphc.frontend.capture import Backward, Captured, GradWrite, Output
 from graphc.frontend.signature import native
@@ -31,11 +31,11 @@ __all__ = ["Variant"]
 Array = np.ndarray[Any, Any]
 
 #: Held by calls that write state, so that calls that share state from several threads come one after the other.
-_STATE = RLock()
+_STATE = threading.RLock()
 
 
 class Variant:
-    """A captured function with its executable."""
+    """A captured function with its executable. `version` is the global structure version at which it was last valid."""
 
     def __init__(self, captured: Captured, options: Options, leaves: Sequence[Any]) -> None:
         self.captured = captured
@@ -47,12 +47,39 @@ class Variant:
         built = build(captured.graph, captured.writes, options, sample)
         self.executable = built.executable
         self.from_cache = built.from_cache
-        self._version = global_version()
+        self.version = global_version()
         self._written = frozenset(captured.writes.values())
         self._simple = not (captured.states or captured.writes or captured.grads or captured.backward)
         self._snapshots = captured.constants if checking else ()
         backward = captured.backward
         self._call_op = None if backward is None else _CompiledCall(captured, backward, options)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether native code can do all of a call whose state is settled: nothing to put on a tape, no argument to write
+        to, no captured array to compare."""
+        grads = self.captured.grads
+        return (
+            self._call_op is None
+            and not self._snapshots
+            and not self.captured.mutated
+            and all(grad.tensor is not None for grad in grads)
+        )
+
+    def settled(self) -> Settled | None:
+        """State that the next call will find where the last one found it; for a stateless variant, nothing at all."""
+        return Settled([], [], [None] * len(self.executable.outputs), []) if self._simple else self._binding.settled()
+
+    def written(self) -> list[Tensor]:
+        """Tensors whose version each call with settled state counts up."""
+        slots = [s.tensor for s in self.captured.states if s.index in self._written and not s.grad]
+        grads = [g.tensor._grad for g in self.captured.grads if g.index is not None and g.tensor is not None]
+        return [*slots, *(tensor for tensor in grads if tensor is not None)]
+
+    @property
+    def lock(self) -> threading.RLock | None:
+        """What a call must hold, if it has state."""
+        return None if self._simple else _STATE
 
     # -- guards -------------------------------------------------------------------------------------------------------
 
@@ -65,10 +92,10 @@ class Variant:
         for tensor, present in captured.presence:
             if (tensor._grad is not None) is not present:
                 return False
-        if version != self._version:
+        if version != self.version:
             if self._structure_changed() is not None:
                 return False
-            self._version = version
+            self.version = version
         return True
 
     def _structure_changed(self) -> str | None:

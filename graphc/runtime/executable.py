@@ -33,7 +33,7 @@ from graphc.runtime.dimensions import dimension
 from graphc.runtime.hostcalls import HostCalls
 from graphc.runtime.image import MappedImage
 
-__all__ = ["Executable"]
+__all__ = ["Executable", "Frame"]
 
 Array = npt.NDArray[Any]
 
@@ -62,9 +62,10 @@ class Executable:
         self.inputs = artifact.with_role("input")
         self.outputs = artifact.with_role("output")
         self._locate = locate
-        image = MappedImage.of(artifact)
+        self._image = image = MappedImage.of(artifact)
         word = ctypes.c_void_p
-        self._entry = image.function(ENTRY, (word, word, word), release_gil=_is_long(artifact))
+        self.is_long = _is_long(artifact)
+        self._entry = image.function(ENTRY, (word, word, word), release_gil=self.is_long)
         self._arena_size: Callable[[Any], int] | None = None
         if artifact.arena_bytes is None:
             self._arena_size = image.function(ARENA, (word,), release_gil=False)
@@ -72,7 +73,7 @@ class Executable:
         self._makers = [_maker(buffer, artifact.symbols) for buffer in self.outputs]
         self._constants = [_held(c.data) for c in artifact.constants]
         self._hosts = HostCalls(artifact.hosts, artifact.symbols, locate) if artifact.hosts else None
-        self._frames: deque[_Frame] = deque()
+        self._frames: deque[Frame] = deque()
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array | None] | None = None) -> list[Array]:
         """Run once.
@@ -142,15 +143,37 @@ class Executable:
             if want != array.shape:
                 raise ShapeError(message(f"{buffer.name} has the wrong shape", operands=_comparison(buffer, array)))
 
+    @property
+    def calls_host(self) -> bool:
+        """Whether native code calls Python functions."""
+        return self._hosts is not None
+
+    @property
+    def entry_address(self) -> int:
+        """Where the entry point's code is; valid while this object lives."""
+        return self._image.place(ENTRY)
+
+    def bound_frame(self, inputs: Sequence[Array]) -> tuple[Frame, list[Array]]:
+        """A frame of its own with the sizes and scratch memory of calls with such inputs, and such a call's outputs."""
+        sizes = [inputs[position].shape[axis] for position, axis in self._sizes]
+        frame = self._new_frame()
+        frame.sizes[: len(sizes)] = sizes
+        if self._arena_size is not None:
+            frame.reserve(self._arena_size(frame.sizes_address))
+        return frame, [make(inputs, sizes) for make in self._makers]
+
     def release(self) -> None:
         """Give the scratch memory of idle frames back."""
         self._frames.clear()
 
-    def _take_frame(self) -> _Frame:
+    def _take_frame(self) -> Frame:
         try:
             return self._frames.pop()
         except IndexError:
-            return _Frame(self.artifact, self._constants, None if self._hosts is None else self._hosts.address)
+            return self._new_frame()
+
+    def _new_frame(self) -> Frame:
+        return Frame(self.artifact, self._constants, None if self._hosts is None else self._hosts.address)
 
     def _failure(self, status: int) -> Exception:
         """The error for a status: 1 + an index into the failure table, with a signed detail above bit 32."""
@@ -194,7 +217,7 @@ def _maker(buffer: Buffer, symbols: tuple[str, ...]) -> _Maker:
     return lambda inputs, sizes: empty(tuple([extent(sizes) for extent in extents]), dtype)
 
 
-class _Frame:
+class Frame:
     """What one running call owns: the pointer table with the constants filled in, the sizes table (with the host calls'
     callback behind the sizes), scratch memory."""
 

@@ -76,6 +76,16 @@ class MappedImage:
         """The mapped image of an artifact."""
         return cls(artifact.image, artifact.isa)
 
+    def place(self, name: str) -> int:
+        """The address of an exported function; valid while this object lives.
+
+        Raises
+        ------
+        ArtifactError
+            If the image exports no such function.
+        """
+        return self.address + self._image.offset(name)
+
     def function(
         self, name: str, arguments: tuple[Any, ...], result: Any = ctypes.c_int64, *, release_gil: bool = True
     ) -> Callable[..., Any]:
@@ -96,7 +106,7 @@ class MappedImage:
             If the image exports no such function.
         """
         make = ctypes.CFUNCTYPE if release_gil else ctypes.PYFUNCTYPE
-        function: Any = make(result, *arguments)(self.address + self._image.offset(name))
+        function: Any = make(result, *arguments)(self.place(name))
         function.image = self
         return function
 
