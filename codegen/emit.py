@@ -49,7 +49,7 @@ from graphc.codegen.schedule import (
 )
 from graphc.codegen.sizes import Size, Sizes, parameter
 from graphc.codegen.text import Function
-from graphc.codegen.vectors import Vec, Vectors
+from graphc.codegen.vectors import Vec, Vectors, constant_mask
 from graphc.dtypes import int32, int64
 from graphc.ir.dims import Dim, symbols_of
 from graphc.target import Target
@@ -435,9 +435,8 @@ class _Emitter:
         if isinstance(remaining, int):
             if remaining >= starts[-1] + lanes:
                 return None
-            bound = self.wide.const(int32, remaining)
-        else:
-            bound = self.wide.splat(self.f.emit(f"trunc i64 {remaining} to i32"), int32)
+            return tuple(constant_mask(lanes, remaining - start) for start in starts)
+        bound = self.wide.splat(self.f.emit(f"trunc i64 {remaining} to i32"), int32)
         masks = {}
         for start in dict.fromkeys(starts):
             numbers = ", ".join(f"i32 {start + i}" for i in range(lanes))

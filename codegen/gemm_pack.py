@@ -6,10 +6,10 @@ Strides are run-time arguments where that costs nothing, so that products share 
 
 from __future__ import annotations
 
-from graphc.codegen.gemm_text import add, advance, constant_mask, counted, element, lanes_below, multiply
+from graphc.codegen.gemm_text import add, advance, counted, element, lanes_below, multiply
 from graphc.codegen.gemm_tile import Kernel, TileShape
 from graphc.codegen.text import Function
-from graphc.codegen.vectors import Vec, Vectors
+from graphc.codegen.vectors import Vec, Vectors, constant_mask
 from graphc.dtypes import DType
 
 __all__ = ["emit_copy", "emit_move", "emit_transpose", "emit_zeros"]

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.codegen.text import Function
-from graphc.codegen.vectors import Vec, Vectors
-from graphc.dtypes import DType, bool_, int32
+from graphc.codegen.vectors import Vec, Vectors, constant_mask
+from graphc.dtypes import DType, int32
 
 __all__ = [
     "Code",
     "add",
     "advance",
-    "constant_mask",
     "counted",
     "element",
     "lanes_below",
@@ -107,11 +106,6 @@ def when(f: Function, condition: str, hint: str, body: Callable[[], None]) -> No
     body()
     f.branch(done)
     f.start(done)
-
-
-def constant_mask(lanes: int, count: int) -> Vec:
-    """The mask of the first `count` lanes."""
-    return Vec("<" + ", ".join(f"i1 {'true' if i < count else 'false'}" for i in range(lanes)) + ">", bool_)
 
 
 def lanes_below(vectors: Vectors, count: str) -> Vec:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.codegen.gemm_plan import KLoop, fuses
-from graphc.codegen.gemm_text import add, advance, constant_mask, counted, element, lanes_below, multiply_add, when
+from graphc.codegen.gemm_text import add, advance, counted, element, lanes_below, multiply_add, when
 from graphc.codegen.text import Function, Phi
-from graphc.codegen.vectors import Vec, Vectors
+from graphc.codegen.vectors import Vec, Vectors, constant_mask
 from graphc.dtypes import DType
 
 __all__ = ["Epilogue", "Kernel", "TileShape", "emit_dots", "emit_epilogue", "emit_tile"]

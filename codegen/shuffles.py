@@ -19,6 +19,8 @@ def shuffle(s: Vectors, x: Vec, y: Vec, order: Sequence[int]) -> Vec:
 
 def reverse(s: Vectors, x: Vec) -> Vec:
     """The lanes in the opposite order."""
+    if x.text.startswith("<"):
+        return Vec(f"<{', '.join(x.text.strip('<>').split(', ')[::-1])}>", x.dtype)
     return x if s.lanes == 1 else shuffle(s, x, x, range(s.lanes)[::-1])
 
 

@@ -22,7 +22,7 @@ from graphc.codegen.text import Function
 from graphc.dtypes import ALL, DType, bool_, float16, float32, float64, int64, uint64
 from graphc.ops import softfloat
 
-__all__ = ["Vec", "Vectors"]
+__all__ = ["Vec", "Vectors", "constant_mask"]
 
 #: The LLVM type of one element in a register, and its spelling in the names of intrinsics.
 #: Bools and 16-bit floats are integers there: no instruction but a conversion looks at the value of the latter.
@@ -42,6 +42,12 @@ class Vec:
 
     text: str
     dtype: DType
+
+
+def constant_mask(lanes: int, count: int) -> Vec:
+    """The mask of the first `count` lanes, as a literal."""
+    bits = ["true" if i < count else "false" for i in range(lanes)]
+    return Vec(bits[0] if lanes == 1 else f"<{', '.join(f'i1 {bit}' for bit in bits)}>", bool_)
 
 
 class Vectors:
@@ -162,6 +168,9 @@ class Vectors:
         if mask is None:
             self.function.do(f"store {self._memory_type(x.dtype)} {raw}, ptr {pointer}, align {align}")
             return
+        if mask.text.count("i1 true") == 1:
+            self._store_lane(raw, x.dtype, mask.text.strip("<>").split(", ").index("i1 true"), pointer)
+            return
         operands = [
             self._wide_operand(raw, _memory_element(x.dtype)),
             f"ptr {pointer}",
@@ -169,6 +178,14 @@ class Vectors:
             self._wide_operand(mask.text, "i1"),
         ]
         self._call_void(f"llvm.masked.store.v{self.lanes}{_SUFFIX[x.dtype.name]}.p0", operands)
+
+    def _store_lane(self, raw: str, dtype: DType, lane: int, pointer: str) -> None:
+        """Store one lane. LLVM 20 writes 32 bits where a masked store of one known lane follows a truncation to fewer."""
+        element = _memory_element(dtype)
+        one = self.function.emit(f"extractelement {self._memory_type(dtype)} {raw}, i64 {lane}")
+        if lane:
+            pointer = self.function.emit(f"getelementptr {element}, ptr {pointer}, i64 {lane}")
+        self.function.do(f"store {element} {one}, ptr {pointer}, align {dtype.itemsize}")
 
     def gather(
         self, base: str, index: Vec, dtype: DType, *, mask: Vec | None = None, passthru: Vec | None = None
@@ -481,8 +498,10 @@ class Vectors:
         return vec
 
     def _shorten(self, x: Vec, dtype: DType) -> Vec:
-        """A number as a 16-bit float, float64 without rounding twice. LLVM alone would call a library for float64."""
-        x = softfloat.round_to_odd(self.strict(), x) if x.dtype is float64 else self.convert(x, float32)
+        """A number as a 16-bit float: by way of float32, as NumPy and ml_dtypes do; only float64 to float16 is rounded once.
+        (LLVM alone would call a library for that.)"""
+        wide = x.dtype is float64 and dtype is float16
+        x = softfloat.round_to_odd(self.strict(), x) if wide else self.convert(x, float32)
         if dtype is float16 and self._has_half:
             half = self.function.emit(f"fptrunc {self._typed(x)} to {self._vector('half')}")
             return Vec(self.function.emit(f"bitcast {self._vector('half')} {half} to {self.type(dtype)}"), dtype)

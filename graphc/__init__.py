@@ -3,6 +3,8 @@
 This module names the public API and nothing else.
 """
 
+from typing import Any as _Any
+
 import numpy as _np
 
 from graphc import dtypes as _dtypes
@@ -270,6 +272,14 @@ inf = _np.inf
 nan = _np.nan
 newaxis = _np.newaxis
 pi = _np.pi
+
+
+def __getattr__(name: str) -> _Any:
+    """`bfloat16`, which needs ml_dtypes: made when it is asked for."""
+    if name == "bfloat16":
+        return _dtypes.bfloat16.numpy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __array_api_version__ = _namespace.API_VERSION
 __array_namespace_info__ = _namespace.array_namespace_info

@@ -7,15 +7,18 @@ the code generator speak `DType`; the frontend shows NumPy dtypes to users. Shor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from graphc import lazy
 from graphc.errors import DTypeError
 
 __all__ = [
     "ALL",
     "DType",
+    "bfloat16",
     "bool_",
     "float16",
     "float32",
@@ -40,7 +43,24 @@ class DType:
     name: str
     kind: str
     bits: int
-    numpy: np.dtype[Any]
+    #: NumPy's dtype; None for bfloat16, which NumPy has from ml_dtypes.
+    native: np.dtype[Any] | None
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """NumPy's dtype.
+
+        Raises
+        ------
+        MissingDependencyError
+            For bfloat16 without ml_dtypes.
+        """
+        return _bfloat16() if self.native is None else self.native
+
+    @property
+    def label(self) -> str:
+        """The name that users know: `float32`."""
+        return "bfloat16" if self.native is None else str(self.native)
 
     @property
     def itemsize(self) -> int:
@@ -81,7 +101,13 @@ class DType:
         return from_name, (self.name,)
 
 
-_DIGITS = {"f16": 11, "f32": 24, "f64": 53}
+@cache
+def _bfloat16() -> np.dtype[Any]:
+    found: np.dtype[Any] = np.dtype(lazy.ml_dtypes().bfloat16)
+    return found
+
+
+_DIGITS = {"bf16": 8, "f16": 11, "f32": 24, "f64": 53}
 
 bool_ = DType("bool", "b", 1, np.dtype(np.bool_))
 int8 = DType("i8", "i", 8, np.dtype(np.int8))
@@ -92,15 +118,16 @@ uint8 = DType("u8", "u", 8, np.dtype(np.uint8))
 uint16 = DType("u16", "u", 16, np.dtype(np.uint16))
 uint32 = DType("u32", "u", 32, np.dtype(np.uint32))
 uint64 = DType("u64", "u", 64, np.dtype(np.uint64))
+bfloat16 = DType("bf16", "f", 16, None)
 float16 = DType("f16", "f", 16, np.dtype(np.float16))
 float32 = DType("f32", "f", 32, np.dtype(np.float32))
 float64 = DType("f64", "f", 64, np.dtype(np.float64))
 
 #: All dtypes, in the order in which tables list them.
-ALL = (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64)
+ALL = (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bfloat16, float16, float32, float64)
 
 _BY_NAME = {d.name: d for d in ALL}
-_BY_NUMPY = {d.numpy: d for d in ALL}
+_BY_NUMPY = {d.native: d for d in ALL if d.native is not None}
 
 
 def from_name(name: str) -> DType:
@@ -122,8 +149,12 @@ def from_numpy(dtype: Any) -> DType:
     found = _BY_NUMPY.get(dtype) if isinstance(dtype, np.dtype) else None
     if found is not None:
         return found
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return bfloat16
     resolved = np.dtype(dtype)
+    if resolved.name == "bfloat16":
+        return _BY_NUMPY.setdefault(resolved, bfloat16)
     found = _BY_NUMPY.get(resolved) or _BY_NUMPY.get(resolved.newbyteorder("="))
     if found is None:
-        raise DTypeError(f"dtype {resolved} is not supported; supported are {', '.join(str(d.numpy) for d in ALL)}")
+        raise DTypeError(f"dtype {resolved} is not supported; supported are {', '.join(d.label for d in ALL)}")
     return found

@@ -1,4 +1,5 @@
-"""The one module that loads llvmlite, networkx and `importlib.metadata`, on first use. Layer 0: imports only the error tree.
+"""The one module that loads llvmlite, networkx, `importlib.metadata` and ml_dtypes, on first use. Layer 0: imports only the
+error tree.
 
 Importing them takes 35, 80 and 15 ms; `import graphc` must not pay for them, and an exported model must not need them. All
 other modules import at their top; a test enforces that.
@@ -12,7 +13,7 @@ from typing import Any
 
 from graphc.errors import MissingDependencyError, message
 
-__all__ = ["llvm", "metadata", "networkx"]
+__all__ = ["llvm", "metadata", "ml_dtypes", "networkx"]
 
 
 @cache
@@ -31,6 +32,18 @@ def llvm() -> Any:
 def metadata() -> Any:
     """The module `importlib.metadata`."""
     return importlib.import_module("importlib.metadata")
+
+
+@cache
+def ml_dtypes() -> Any:
+    """The module `ml_dtypes`, which gives NumPy bfloat16.
+
+    Raises
+    ------
+    MissingDependencyError
+        If ml_dtypes is not installed.
+    """
+    return _load("ml_dtypes", "bfloat16 needs ml_dtypes")
 
 
 @cache

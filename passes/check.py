@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc import dtypes
 from graphc.errors import BoundsError, RuleError
 from graphc.interp import evaluate
 from graphc.ir.dims import Dim
@@ -123,7 +124,7 @@ def _difference(x: Array, y: Array, exact: bool) -> str:
         return f"was {x.dtype}{list(x.shape)}, is {y.dtype}{list(y.shape)}"
     nan = np.isnan(x) & np.isnan(y)
     same = nan | (x == y)
-    if x.dtype.kind == "f":
+    if dtypes.from_numpy(x.dtype).is_float:
         same = nan | (same & (np.signbit(x) == np.signbit(y))) if exact else same | _close(x, y)
     if same.all():
         return ""

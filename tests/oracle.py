@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from samples import Sample
 
@@ -35,7 +36,7 @@ def same_bits(found: Array, expected: Array, *, zeros_equal: bool = False) -> bo
 
 def same_elements(found: Array, expected: Array, zeros_equal: bool = False) -> Array:
     """Where elements are equal, bit for bit but for payloads of NaN."""
-    if found.dtype.kind != "f":
+    if not dtypes.from_numpy(found.dtype).is_float:
         return np.asarray(found == expected)
     signs = zeros_equal | (np.signbit(found) == np.signbit(expected))
     return np.asarray((np.isnan(found) & np.isnan(expected)) | ((found == expected) & signs))
@@ -46,15 +47,17 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
     found, expected = np.asarray(found), np.asarray(expected)
     if found.dtype != expected.dtype or found.shape != expected.shape:
         return f"{sample}: {found.dtype}{found.shape}, expected {expected.dtype}{expected.shape}"
-    if expected.dtype.kind == "f" and isinstance(op, Elementwise) and not op.exact:
+    is_float = dtypes.from_numpy(expected.dtype).is_float
+    if is_float and isinstance(op, Elementwise) and not op.exact:
         expected, right = _within_bound(op, sample, found, expected)
-    elif expected.dtype.kind == "f" and op.name in ("sum", "prod", "dot", "convolution", "window_sum"):
+    elif is_float and op.name in ("sum", "prod", "dot", "convolution", "window_sum"):
         right = same_elements(found, expected, True) | _near(op, sample, found, expected)
-    elif expected.dtype.kind == "f" and isinstance(op, Cumulative) and not op.exact:
+    elif is_float and isinstance(op, Cumulative) and not op.exact:
         # Each of n steps is right to a few ulp of numbers of moderate size.
-        eps = 16 * np.finfo(found.dtype).eps
+        eps = 16 * float(ml_dtypes.finfo(found.dtype).eps)
+        found, expected = (x.astype(np.float64) for x in (found, expected))
         right = np.isclose(found, expected, rtol=eps, atol=eps * 4, equal_nan=True)
-    elif expected.dtype.kind == "f" and isinstance(op, (Fused, Composite)):
+    elif is_float and isinstance(op, (Fused, Composite)):
         # The sampled bodies are short and well conditioned.
         right = np.isclose(found, expected, rtol=32 * np.finfo(found.dtype).eps, atol=0, equal_nan=True)
     else:
@@ -77,7 +80,7 @@ def _within_bound(op: Elementwise, sample: Sample, found: Array, expected: Array
     with np.errstate(all="ignore"):
         error = np.abs(found.astype(np.float64) - exact) / np.spacing(np.abs(expected)).astype(np.float64)
     # Infinite is near to a result that is all but too great.
-    greatest = np.finfo(expected.dtype).max
+    greatest = float(ml_dtypes.finfo(expected.dtype).max)
     overflow = (np.abs(exact) >= greatest) & (np.abs(found) >= greatest) & (np.sign(exact) == np.sign(found))
     close = np.isfinite(expected) & (error <= bound)
     return expected, same_elements(found, expected, False) | close | overflow

@@ -21,6 +21,7 @@ import graphc.ops  # noqa: F401  fills the registry
 from graphc import dtypes
 from graphc.dtypes import (
     DType,
+    bfloat16,
     bool_,
     float16,
     float32,
@@ -57,7 +58,7 @@ DRAWN: tuple[Op, ...] = tuple(op for op in registry.all_ops() if op.name not in 
 _WEIGHTS = [{"contraction": 6, "reduction": 3, "movement": 2, "indexing": 2}.get(op.kind, 1) for op in DRAWN]
 
 _SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 17, 19, 33, 67)
-_DTYPES = (*(float32, float64) * 2, int32, int64, uint32, uint64, bool_, int8, int16, uint8, uint16, float16)
+_DTYPES = (*(float32, float64) * 2, int32, int64, uint32, uint64, bool_, int8, int16, uint8, uint16, float16, bfloat16)
 #: Ops that give one value for all finite numbers.
 _CONSTANT_HERE = ("isnan", "isinf", "isfinite")
 #: Elements of the greatest value.

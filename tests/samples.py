@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from graphc import dtypes
 from graphc.dtypes import (
     DType,
+    bfloat16,
     bool_,
     float16,
     float32,
@@ -122,9 +124,9 @@ def special_values(dtype: DType) -> Array:
     if dtype.is_bool:
         return np.array([False, True])
     if dtype.is_float:
-        info = np.finfo(dtype.numpy)
+        info = ml_dtypes.finfo(dtype.numpy)
         sizes = [x for x in _FLOATS if x <= float(info.max) or np.isinf(x)]
-        sizes += [info.smallest_subnormal, info.tiny, info.eps, info.max]
+        sizes += map(float, (info.smallest_subnormal, info.tiny, info.eps, info.max))
         return np.array([*sizes, *(-x for x in sizes), np.nan], dtype.numpy)
     limits = np.iinfo(dtype.numpy)
     inside = [x for x in _INTEGERS if x <= limits.max]
@@ -189,7 +191,7 @@ def _smooth_elementwise(op: Elementwise, rng: Rng) -> Iterator[Sample]:
 
 # -- movement ---------------------------------------------------------------------------------------------------------
 
-MOVED = (float32, float64, int32, int64, uint32, uint64, bool_, int8, uint16, float16)
+MOVED = (float32, float64, int32, int64, uint32, uint64, bool_, int8, uint16, float16, bfloat16)
 
 
 def _filled(dtype: DType, shape: tuple[int, ...], start: int = 0) -> Array:
@@ -318,7 +320,9 @@ DOTS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
 
 
 def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
-    for dtype, (x, y, attrs) in itertools.product((float32, float64, int32, int64, int8, uint16, float16), DOTS):
+    for dtype, (x, y, attrs) in itertools.product(
+        (float32, float64, int32, int64, int8, uint16, float16, bfloat16), DOTS
+    ):
         yield Sample((draw(rng, dtype, x), draw(rng, dtype, y)), attrs)
 
 
@@ -434,7 +438,7 @@ TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
 )
 
 _INDEXED = ((float32, int64), (float64, int64), (int32, int32), (int64, uint32), (bool_, int64), (float64, uint64))
-_INDEXED += ((int16, int8), (uint8, uint16), (float16, int64))
+_INDEXED += ((int16, int8), (uint8, uint16), (float16, int64), (bfloat16, int16))
 
 
 def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DType) -> Array:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from graphc import dtypes
@@ -51,7 +52,7 @@ class Shadow:
 
     @property
     def is_float(self) -> bool:
-        return self.value.dtype.kind == "f"
+        return dtypes.from_numpy(self.value.dtype).is_float
 
     @property
     def known(self) -> Array:
@@ -117,7 +118,7 @@ def _node(node: Node, xs: list[Shadow], contract: bool) -> Shadow:
         return _exactly(value, bits)
     ends = _RULES_BY_NAME.get(node.op.name) or next(rule for kind, rule in _RULES_BY_KIND if isinstance(node.op, kind))
     lo, hi = ends(node, xs, value)
-    if value.dtype.kind != "f":
+    if not dtypes.from_numpy(value.dtype).is_float:
         return Shadow(value, bits, *_marked(np.broadcast_to(lo == hi, value.shape)))
     certain = np.zeros(value.shape, bool)
     if exact and isinstance(node.op, Elementwise):
@@ -125,13 +126,13 @@ def _node(node: Node, xs: list[Shadow], contract: bool) -> Shadow:
     lo, hi = _widened(lo, hi, value.dtype, 0.0 if isinstance(node.op, Movement) else _ulps(node.op, value.dtype))
     lo, hi = (np.where(certain, value, end) for end in (lo, hi))
     unbounded = ~np.isfinite(lo) | ~np.isfinite(hi) | ~np.isfinite(value)
-    greatest = np.finfo(value.dtype).max
+    greatest = float(ml_dtypes.finfo(value.dtype).max)
     unbounded |= (np.abs(lo) >= greatest) | (np.abs(hi) >= greatest)
     return Shadow(value, bits, np.where(unbounded, -_INF, lo), np.where(unbounded, _INF, hi))
 
 
 def _exactly(value: Array, bits: bool = True) -> Shadow:
-    if value.dtype.kind != "f":
+    if not dtypes.from_numpy(value.dtype).is_float:
         return Shadow(value, bits, *_marked(np.ones(value.shape, bool)))
     wide = value.astype(np.float64)
     finite = np.isfinite(wide)
@@ -185,7 +186,7 @@ def _widened(lo: Array, hi: Array, dtype: Any, ulps: float) -> Interval:
         return lo, hi
 
     def slack(end: Array) -> Array:
-        size = np.minimum(np.abs(end), np.finfo(dtype).max)
+        size = np.minimum(np.abs(end), float(ml_dtypes.finfo(dtype).max))
         return np.asarray(ulps * np.spacing(size.astype(dtype)).astype(np.float64) + 8 * np.spacing(size))
 
     return lo - slack(lo), hi + slack(hi)
@@ -291,7 +292,7 @@ def _floored(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
         lo = hi = quotient
     else:
         products = np.stack([quotient * y.lo, quotient * y.hi])
-        eps = np.finfo(value.dtype).eps * np.maximum(np.abs(x.lo), np.abs(x.hi))
+        eps = float(ml_dtypes.finfo(value.dtype).eps) * np.maximum(np.abs(x.lo), np.abs(x.hi))
         lo, hi = x.lo - products.max(axis=0) - eps, x.hi - products.min(axis=0) + eps
     return np.where(sure, lo, -_INF), np.where(sure, hi, _INF)
 
@@ -304,7 +305,7 @@ def _scale_shift(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
 
 def _select(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     condition, x, y = xs
-    if value.dtype.kind != "f":
+    if not dtypes.from_numpy(value.dtype).is_float:
         either = np.where(condition.value, x.known, y.known) & condition.known
         return _marked(either)
     lo, hi = np.where(condition.value, x.lo, y.lo), np.where(condition.value, x.hi, y.hi)
@@ -316,7 +317,7 @@ def _select(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
 
 def _convert(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     (x,) = xs
-    if value.dtype.kind == "f":
+    if dtypes.from_numpy(value.dtype).is_float:
         if x.is_float:
             return x.lo, x.hi
         return np.where(x.known, value, -_INF), np.where(x.known, value, _INF)
@@ -346,7 +347,7 @@ def _elementwise(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     """Ops on integers and bools, and floats made from them: known where all operands are."""
     assert not any(x.is_float for x in xs), f"tests/shadow.py has no rule for {node.op.name}"
     known = np.logical_and.reduce([x.known for x in xs])
-    if value.dtype.kind != "f":
+    if not dtypes.from_numpy(value.dtype).is_float:
         return _marked(known)
     return np.where(known, value, -_INF), np.where(known, value, _INF)
 
@@ -377,14 +378,14 @@ def _reduction(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
         return _apply(node, x.lo), _apply(node, x.hi)
     count = int(np.prod([x.value.shape[a] for a in axes]))
     middle, radius = _middle(x)
-    eps = max(np.finfo(value.dtype).eps * count, 4 * np.finfo(np.float64).eps * count)
+    eps = max(float(ml_dtypes.finfo(value.dtype).eps) * count, 4 * np.finfo(np.float64).eps * count)
     most = np.abs(middle) + radius
     if node.op.name == "sum":
         total, error = middle.sum(axis=axes), radius.sum(axis=axes) + eps * most.sum(axis=axes)
     else:
         total, size = middle.prod(axis=axes), most.prod(axis=axes)
         error = size - np.abs(total) + 2 * eps * size
-    tiny = count * np.finfo(value.dtype).tiny
+    tiny = count * float(ml_dtypes.finfo(value.dtype).tiny)
     return total - error - tiny, total + error + tiny
 
 
@@ -427,11 +428,11 @@ def _contraction(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
         count = int(np.prod([x.value.shape[k] for k in node.attrs["lhs_contract"]])) + 1
     else:
         count = int(np.prod(y.value.shape[1:])) + 1
-    eps = max(np.finfo(value.dtype).eps * count, 4 * np.finfo(np.float64).eps * count)
+    eps = max(float(ml_dtypes.finfo(value.dtype).eps) * count, 4 * np.finfo(np.float64).eps * count)
     size = _dot(node, np.abs(a) + da, np.abs(b) + db)
     total = _dot(node, a, b)
     error = _dot(node, np.abs(a), db) + _dot(node, da, np.abs(b)) + _dot(node, da, db)
-    error = error + eps * size + count * np.finfo(value.dtype).tiny
+    error = error + eps * size + count * float(ml_dtypes.finfo(value.dtype).tiny)
     error = np.where(np.isfinite(error), error, _INF)
     return total - error, total + error
 
@@ -461,7 +462,7 @@ def _scatter_add(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
         unknown = scattered((~x.known).astype(np.int64), (~updates.known).astype(np.int64))
         return _marked(unknown == 0)
     size = scattered(np.maximum(np.abs(x.lo), np.abs(x.hi)), np.maximum(np.abs(updates.lo), np.abs(updates.hi)))
-    eps = (indices.value.size + 1) * max(np.finfo(value.dtype).eps, 4 * np.finfo(np.float64).eps)
+    eps = (indices.value.size + 1) * max(float(ml_dtypes.finfo(value.dtype).eps), 4 * np.finfo(np.float64).eps)
     return scattered(x.lo, updates.lo) - eps * size, scattered(x.hi, updates.hi) + eps * size
 
 

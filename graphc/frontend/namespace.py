@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc import dtypes
+from graphc import dtypes, lazy
 from graphc.errors import DTypeError, message
 from graphc.frontend.promotion import check_device, result_dtype
 from graphc.frontend.source import user_location
@@ -56,7 +56,8 @@ def isdtype(dtype: Any, kind: Any) -> bool:
     if isinstance(kind, str):
         if kind not in _KINDS:
             raise ValueError(f"unknown kind of dtype {kind!r}; kinds are {', '.join(_KINDS)}")
-        return np.dtype(dtype).kind in _KINDS[kind]
+        known = dtypes.from_numpy(dtype) if np.dtype(dtype).name == "bfloat16" else np.dtype(dtype)
+        return known.kind in _KINDS[kind]
     return np.dtype(dtype) == np.dtype(kind)
 
 
@@ -75,9 +76,10 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype[Any]:
     return result_dtype(*samples)
 
 
-def finfo(type: Any, /) -> np.finfo[Any]:
+def finfo(type: Any, /) -> Any:
     """Machine limits of a floating-point dtype (or array)."""
-    return np.finfo(_dtype_of(type))
+    dtype = _dtype_of(type)
+    return lazy.ml_dtypes().finfo(dtype) if dtype.name == "bfloat16" else np.finfo(dtype)
 
 
 def iinfo(type: Any, /) -> np.iinfo[Any]:
@@ -126,7 +128,7 @@ class NamespaceInfo:
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
         """All dtypes by name, or those of a kind (see `isdtype`)."""
         check_device(device)
-        found = {str(d.numpy): d.numpy for d in dtypes.ALL}
+        found = {d.label: d.native for d in dtypes.ALL if d.native is not None}
         return {name: d for name, d in found.items() if kind is None or isdtype(d, kind)}
 
 

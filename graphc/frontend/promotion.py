@@ -131,8 +131,31 @@ def _weak_key(x: Operand) -> Any:
     return as_tensor(x).dtype
 
 
+# NumPy has no rules for bfloat16. Ours: with bools, integers and Python numbers it stays bfloat16; with another float,
+# float16 too, the result is that of float32 with the other.
+
+
+def _is_bfloat16(key: Any) -> bool:
+    return isinstance(key, np.dtype) and key.name == "bfloat16"
+
+
+def _widens_bfloat16(keys: Sequence[Any]) -> bool:
+    return any(isinstance(k, np.dtype) and k.kind in "fc" for k in keys)
+
+
+def _stand_in(key: Any) -> Any:
+    """What NumPy is asked about beside bfloat16: float32 for it, and for whatever does not make it wider."""
+    return key if isinstance(key, np.dtype) and key.kind in "fc" and key != np.float16 else np.dtype(np.float32)
+
+
 @lru_cache(maxsize=8192)
 def _resolve(ufunc: np.ufunc, keys: tuple[Any, ...]) -> tuple[np.dtype[Any], ...]:
+    if any(_is_bfloat16(k) for k in keys):
+        loop = _resolve(ufunc, tuple(map(_stand_in, keys)))
+        if _widens_bfloat16(keys):
+            return loop
+        short = dtypes.bfloat16.numpy
+        return tuple(short if d == np.float32 else d for d in loop)
     return ufunc.resolve_dtypes((*keys, *(None,) * ufunc.nout))
 
 
@@ -213,6 +236,10 @@ def unify(name: str, tensors: Sequence[Tensor]) -> list[Tensor]:
 def result_dtype(*operands: Operand) -> np.dtype[Any]:
     """`np.result_type` with weak Python scalars."""
     keys = [_weak_key(x) for x in operands]
+    if any(_is_bfloat16(k) for k in keys):
+        if not _widens_bfloat16(keys):
+            return dtypes.bfloat16.numpy
+        keys = [_stand_in(k) for k in keys]
     samples = [k if isinstance(k, np.dtype) else k(1) for k in keys]
     return np.result_type(*samples)
 

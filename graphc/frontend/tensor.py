@@ -519,12 +519,12 @@ def record(
     if not context.grad_enabled.get():
         return
     parents = tuple(t.reference for t in operands)
-    if all(p is None for p in parents) or not any(t.dtype.kind == "f" for t in results):
+    if all(p is None for p in parents) or not any(t.type.dtype.is_float for t in results):
         return
     types = (tuple(t.type for t in operands), tuple(t.type for t in results))
     node = TapeNode(op, attrs, parents, payloads, types, versions, user_location(2))
     for index, result in enumerate(results):
-        if result.dtype.kind == "f":
+        if result.type.dtype.is_float:
             result._reference = (node, index)
             result._requires_grad = True
 

@@ -176,7 +176,7 @@ def _with_aux(result: Any) -> tuple[Any, Any]:
 
 
 def _check_scalar(value: Any) -> None:
-    if not isinstance(value, Tensor) or value.shape or value.dtype.kind != "f":
+    if not isinstance(value, Tensor) or value.shape or not value.type.dtype.is_float:
         shown = value.type if isinstance(value, Tensor) else type(value).__name__
         raise GradientError(
             message(
@@ -184,7 +184,7 @@ def _check_scalar(value: Any) -> None:
                 operands=[("result", shown)],
                 location=user_location(),
                 hint="Reduce the result with sum() or mean()."
-                if isinstance(value, Tensor) and value.dtype.kind == "f"
+                if isinstance(value, Tensor) and value.type.dtype.is_float
                 else "Return a sum or mean of floats that is computed from the argument.",
             )
         )

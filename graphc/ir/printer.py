@@ -334,7 +334,7 @@ def _element_text(element: Any) -> str:
     """An element so that its bits come back; a bit pattern where decimals cannot say it."""
     if element.dtype.kind == "b":
         return "true" if element else "false"
-    if element.dtype.kind != "f":
+    if element.dtype.kind in "iu":
         return str(int(element))
     text = str(element)
     if element.dtype.type(float(text)).tobytes() == element.tobytes():

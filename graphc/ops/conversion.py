@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from graphc import dtypes
 from graphc.dtypes import DType, bool_, float32, int8, int16, int32, int64, uint8, uint16, uint32, uint64
 from graphc.errors import DTypeError
 from graphc.ir.graph import Attribute
@@ -28,6 +29,8 @@ def _types(source: DType, dtype: Attribute) -> DType:
 
 
 def _numpy(x: NDArray[Any], dtype: DType) -> NDArray[Any]:
+    if dtypes.from_numpy(x.dtype).is_short_float and not dtype.is_float:
+        x = x.astype(float32.numpy)
     if x.dtype.kind == "f" and dtype in _THROUGH:
         # NumPy's own result outside of u32's range depends on the length of the array.
         return x.astype(_THROUGH[dtype].numpy).astype(dtype.numpy)

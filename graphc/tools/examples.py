@@ -148,7 +148,7 @@ def _array(node: ast.Subscript, rng: np.random.Generator) -> Any:
 def _dtype(name: str) -> DType:
     """By the IR's or by NumPy's name."""
     for dtype in dtypes.ALL:
-        if name in (dtype.name, str(dtype.numpy)):
+        if name in (dtype.name, dtype.label):
             return dtype
     raise DTypeError(f"unknown dtype {name!r}; known are {', '.join(d.name for d in dtypes.ALL)}")
 

@@ -117,4 +117,5 @@ def same_bits(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     dtype = from_numpy(x.dtype)
     pattern = f"u{dtype.itemsize}"
     equal = np.ascontiguousarray(x).view(pattern) == np.ascontiguousarray(y).view(pattern)
-    return equal | (np.isnan(x) & np.isnan(y)) if dtype.is_float else equal
+    with np.errstate(all="ignore"):
+        return equal | (np.isnan(x) & np.isnan(y)) if dtype.is_float else equal

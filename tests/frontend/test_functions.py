@@ -4,11 +4,14 @@ nothing can be added without a case here."""
 from __future__ import annotations
 
 import operator
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import graphc as gx
+from graphc import dtypes
 from graphc.errors import DTypeError, LiteralError
 from graphc.frontend import composed, decompositions, elementwise, methods
 from graphc.frontend.promotion import broadcast_shapes
@@ -113,6 +116,51 @@ def test_promotion(left):
                     expected = function(a, b)
                 cases.append((f"{function.__name__} {right}", function, (a, b), expected))
     check(cases)
+
+
+BFLOAT16 = dtypes.bfloat16.numpy
+
+
+def test_bfloat16_promotion():
+    """It stays with bools, integers and Python numbers, and is float32 beside other floats."""
+    x = np.linspace(-2, 2, 6).astype(BFLOAT16)
+    wide = x.astype(np.float32)
+    for other in (*ALL_DTYPES, BFLOAT16, 2, 0.5, True):
+        y = other if isinstance(other, (int, float)) else np.arange(6).astype(other)
+        is_float = isinstance(y, np.ndarray) and y.dtype.kind == "f"
+        common = np.result_type(np.float32, y.dtype) if is_float else BFLOAT16
+        for function in (operator.add, operator.mul, operator.truediv, operator.lt, np.maximum, operator.pow):
+            with np.errstate(all="ignore"):
+                second = y.astype(BFLOAT16) if common == BFLOAT16 and isinstance(y, np.ndarray) else y
+                second = second.astype(np.float32) if getattr(second, "dtype", None) == BFLOAT16 else second
+                expected = function(wide, second)
+            expected = expected if expected.dtype == np.bool_ else expected.astype(common)
+            for found in run_both(function, x, y):
+                assert found.dtype == expected.dtype, (function, other)
+                with np.errstate(all="ignore"):
+                    pair = np.asarray(found).astype(np.float64), expected.astype(np.float64)
+                np.testing.assert_allclose(*pair, rtol=1e-2 if common == BFLOAT16 else 1e-6)
+        assert gx.result_type(BFLOAT16, y) == common
+        assert gx.where(gx.tensor(x) > 0, x, y).dtype == common
+
+
+def test_bfloat16_without_ml_dtypes():
+    program = "import sys; sys.modules['ml_dtypes'] = None; import graphc as gx, numpy as np\n"
+    program += "assert gx.compile(lambda x: x + 1)(np.ones(2, np.float16)).dtype == np.float16\n"
+    program += "try: gx.bfloat16\nexcept gx.errors.MissingDependencyError as e: print(e)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "bfloat16 needs ml_dtypes" in done.stdout and "pip install ml_dtypes" in done.stdout
+
+
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=str)
+def test_short_floats_are_averaged_in_float32(dtype):
+    x = np.full((300, 301), 30, dtype)
+    x[::2] = 10
+    for function in (gx.mean, gx.std):
+        for found in run_both(function, x):
+            assert found.dtype == dtype and float(found) == (20 if function is gx.mean else 10)
+    (draws,) = (gx.random.uniform((50_000,), dtype=dtype) for _ in range(1))
+    assert draws.dtype == dtype and float(draws.max()) < 1 and abs(float(draws.mean()) - 0.5) < 0.01
 
 
 def test_mixed_signs_compare_by_value():

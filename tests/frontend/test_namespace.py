@@ -21,7 +21,7 @@ def test_versions_and_constants():
 
 def test_inspection():
     info = gx.__array_namespace_info__()
-    assert set(info.dtypes().values()) == {d.numpy for d in dtypes.ALL}
+    assert set(info.dtypes().values()) == {d.native for d in dtypes.ALL if d.native}
     for kind in (
         "bool",
         "signed integer",
@@ -44,8 +44,9 @@ def test_inspection():
 
 
 def test_casts_and_result_types_are_numpys():
-    for a in dtypes.ALL:
-        for b in dtypes.ALL:
+    known = [d for d in dtypes.ALL if d.native]  # NumPy has no rules for bfloat16
+    for a in known:
+        for b in known:
             assert gx.can_cast(a.numpy, b.numpy) == np.can_cast(a.numpy, b.numpy)
             assert gx.result_type(a.numpy, b.numpy) == np.result_type(a.numpy, b.numpy)
         assert gx.result_type(a.numpy, 1.0) == np.result_type(a.numpy, 1.0)
