@@ -9,6 +9,7 @@ from typing import ClassVar
 from graphc.ir.graph import Graph, Node, Value, make, rebuild
 from graphc.ir.op import Composite, Control, Expansion, GraphBuilder
 from graphc.passes.base import Journal, Rewriter, map_held
+from graphc.passes.widen import narrowed, widened
 
 __all__ = ["InlineComposites"]
 
@@ -17,7 +18,8 @@ __all__ = ["InlineComposites"]
 class InlineComposites(Rewriter):
     """`composite(x, y; body) --> body(x, y)`, except for the labels in `keep`; composites inside composites too.
 
-    Expansions likewise: `convolution(x, w) --> dot(windows(pad(x)), w)`, as the op says.
+    Expansions likewise: `convolution(x, w) --> dot(windows(pad(x)), w)`, as the op says; those of narrow dtypes in wider ones,
+    so that 16-bit floats are rounded at the end only.
     The nodes of a body get the locations of the composite: the user's line, not the library's.
     """
 
@@ -33,8 +35,9 @@ class InlineComposites(Rewriter):
             if inlined and journal.permit(f"inline {attrs['label']}"):
                 return _inlined(attrs["body"], operands)
             if isinstance(node.op, Expansion) and journal.permit(f"expand {node.op.name}"):
-                expanded = node.op.expand(GraphBuilder(), *operands, **attrs)
-                return expanded if isinstance(expanded, tuple) else (expanded,)
+                expanded = node.op.expand(GraphBuilder(), *widened(node, operands), **attrs)
+                results = expanded if isinstance(expanded, tuple) else (expanded,)
+                return narrowed(node, results)
             return make(node.op, operands, **attrs).results
 
         return rebuild(graph, visit)

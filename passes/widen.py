@@ -8,14 +8,12 @@ from typing import ClassVar
 
 from graphc.dtypes import DType, float32, int32
 from graphc.ir.graph import Graph, Node, Value, make, rebuild
-from graphc.ir.op import Contraction, Control, Cumulative, Elementwise, Indexing, Movement, Op, Reduction, Sorting
+from graphc.ir.op import Contraction, Control, Expansion, Movement, Op
 from graphc.ir.types import TensorType
 from graphc.passes.base import Journal, Rewriter, map_held
 from graphc.passes.fold import ConstantFold
 
-__all__ = ["Widen"]
-
-_COMPUTING = (Elementwise, Reduction, Cumulative, Contraction, Indexing, Sorting)
+__all__ = ["Widen", "narrowed", "widened", "wider"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,8 @@ class Widen(Rewriter):
         i8:   z = dot(x, y)  -->  z = convert(dot(convert(x, i32), convert(y, i32)), i8)
 
     16-bit floats in float32, as NumPy does: every op is rounded, but a reduction, contraction or scatter-add only at its end.
-    Contractions of narrow integers in 32 bits, whose low bits are the wrapped result. Ops that only copy elements stay.
+    Contractions, and what expands to them, of narrow integers in 32 bits, whose low bits are the wrapped result. Ops that
+    only copy elements stay.
     """
 
     name: ClassVar[str] = "widen"
@@ -38,20 +37,28 @@ class Widen(Rewriter):
                 attrs = map_held(node, lambda held: self.apply(held, journal))
             if not _is_narrow(node) or not journal.permit(f"widen {node.op.name}"):
                 return make(node.op, operands, **attrs).results
-            wide = [_convert(v, wider(node.op, v.dtype)) for v in operands]
-            made = make(node.op, wide, **attrs)
-            return [_convert(v, old.dtype) for v, old in zip(made.results, node.results, strict=True)]
+            return narrowed(node, make(node.op, widened(node, operands), **attrs).results)
 
         return rebuild(graph, visit)
 
 
 def wider(op: Op, dtype: DType) -> DType:
     """The dtype in which native code computes `op` on elements of `dtype`."""
-    if not isinstance(op, _COMPUTING) or op.narrow:
+    if not op.computes or op.narrow:
         return dtype
     if dtype.is_short_float:
         return float32
-    return int32 if isinstance(op, Contraction) and dtype.is_integer and dtype.bits < 32 else dtype
+    return int32 if isinstance(op, (Contraction, Expansion)) and dtype.is_integer and dtype.bits < 32 else dtype
+
+
+def widened(node: Node, operands: Sequence[Value]) -> list[Value]:
+    """New operands for `node`, as native code computes with them."""
+    return [_convert(v, wider(node.op, v.dtype)) if isinstance(v.type, TensorType) else v for v in operands]
+
+
+def narrowed(node: Node, results: Sequence[Value]) -> list[Value]:
+    """Results that were computed in wider dtypes, in the node's own."""
+    return [_convert(v, old.dtype) for v, old in zip(results, node.results, strict=True)]
 
 
 def _is_narrow(node: Node) -> bool:

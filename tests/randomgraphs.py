@@ -52,7 +52,7 @@ B = GraphBuilder()
 _NOT_DRAWN = {"input", "fused", "cond", "while_loop", "host_call", "pure_call", "debug_print", "create_token"}
 #: Ops for which `shadow.py` has no enclosure: tests/test_registry_compiled.py runs them one by one.
 _NOT_DRAWN |= {"fmod", "nextafter", "sort", "linear_recurrence", "scatter_set", "scatter_max", "scatter_min"}
-_NOT_DRAWN |= {"scatter_multiply", *(op.name for op in registry.all_ops() if op.kind == "cumulative")}
+_NOT_DRAWN |= {"scatter_multiply", *(op.name for op in registry.all_ops() if op.kind in ("cumulative", "host"))}
 DRAWN: tuple[Op, ...] = tuple(op for op in registry.all_ops() if op.name not in _NOT_DRAWN)
 #: Ops that move and combine elements are drawn more often than those that work on each by itself.
 _WEIGHTS = [{"contraction": 6, "reduction": 3, "movement": 2, "indexing": 2}.get(op.kind, 1) for op in DRAWN]

@@ -177,6 +177,8 @@ class Op:
     """
 
     kind: ClassVar[str] = "op"
+    #: Whether ops of this kind do arithmetic on elements (see `narrow`).
+    computes: ClassVar[bool] = False
 
     name: str
     doc: str
@@ -217,9 +219,13 @@ class Op:
 
 def lengthened(op: Op, operands: Sequence[Array]) -> Sequence[Array]:
     """Operands as `op` computes with them: 16-bit floats as float32, unless it only copies or converts."""
-    if op.narrow or all(x.dtype.itemsize != 2 for x in operands):
+    if not op.computes or op.narrow or not any(map(_is_short, operands)):
         return operands
-    return [x.astype(np.float32) if dtypes.from_numpy(x.dtype).is_short_float else x for x in operands]
+    return [x.astype(np.float32) if _is_short(x) else x for x in operands]
+
+
+def _is_short(x: Array | None) -> bool:
+    return x is not None and x.dtype.itemsize == 2 and dtypes.from_numpy(x.dtype).is_short_float
 
 
 def _shortened(y: Any, dtype: np.dtype[Any]) -> Array:
@@ -240,6 +246,7 @@ class Elementwise(Op):
     """
 
     kind: ClassVar[str] = "elementwise"
+    computes: ClassVar[bool] = True
 
     arity: int
     types: TypeRule
@@ -359,6 +366,7 @@ class Reduction(Op):
     """
 
     kind: ClassVar[str] = "reduction"
+    computes: ClassVar[bool] = True
 
     attributes: tuple[str, ...] = ("axes",)
     types: TypeRule
@@ -411,6 +419,7 @@ class Cumulative(Op):
     """
 
     kind: ClassVar[str] = "cumulative"
+    computes: ClassVar[bool] = True
 
     attributes: tuple[str, ...] = ("axis", "reverse")
     arity: int = 1
@@ -456,6 +465,7 @@ class Contraction(Op):
     `shape(x, y, **attrs)` the shape; `vjp(b, ct, x, y, **attrs)`."""
 
     kind: ClassVar[str] = "contraction"
+    computes: ClassVar[bool] = True
 
     types: TypeRule
     shape: Callable[..., Shape]
@@ -497,8 +507,12 @@ class _Stated(Op):
 
     def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
         with np.errstate(all="ignore"):
-            results = self.numpy(*operands, **attrs)
-        return results if isinstance(results, tuple) else (results,)
+            results = self.numpy(*lengthened(self, operands), **attrs)
+        results = results if isinstance(results, tuple) else (results,)
+        short = next((x.dtype for x in operands if _is_short(x)), None)
+        if short is None or not self.computes or self.narrow:
+            return results
+        return tuple(_shortened(y, short) if y.dtype == np.float32 else y for y in results)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -515,6 +529,7 @@ class Expansion(_Stated):
     `exact` says that the expansion gives the bits of the definition."""
 
     kind: ClassVar[str] = "expansion"
+    computes: ClassVar[bool] = True
     expand: Callable[..., Any]
     exact: bool = False
 
@@ -534,11 +549,8 @@ class Indexing(_Stated):
     the first operand's dtype."""
 
     kind: ClassVar[str] = "indexing"
+    computes: ClassVar[bool] = True
     combine: Callable[..., Any] | None = None
-
-    def evaluate(self, operands: Sequence[Array], attrs: Attrs) -> tuple[Array, ...]:
-        results = super().evaluate(lengthened(self, operands), attrs)
-        return tuple(_shortened(y, operands[0].dtype) for y in results)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -546,6 +558,7 @@ class Sorting(_Stated):
     """Elements put in order along the attribute `axis`. `before(s, x, y)`: whether x stands before y, a strict weak order."""
 
     kind: ClassVar[str] = "sorting"
+    computes: ClassVar[bool] = True
     before: Callable[..., Any]
 
 

@@ -286,29 +286,28 @@ def _nextafter_scalar(s: Scalar, x: S, y: S) -> S:
     are made in float32."""
     dtype = s.dtype(x)
     integer = INTEGER[dtype]
-    wide = float32 if dtype.is_short_float else dtype
-    a, b = s.convert(x, wide), s.convert(y, wide)
-    zero, one = s.const(wide, 0.0), s.const(integer, 1)
+    # 16-bit floats are compared as float32.
+    a, b = (s.convert(v, float32) if dtype.is_short_float else v for v in (x, y))
+    zero, one, sign = s.const(s.dtype(a), 0.0), s.const(integer, 1), s.const(integer, -(2 ** (integer.bits - 1)))
     pattern = s.bitcast(x, integer)
     outward = s.xor(s.lt(b, a), s.gt(a, zero))
     stepped = s.select(outward, s.add(pattern, one), s.sub(pattern, one))
-    sign = s.and_(s.bitcast(y, integer), s.const(integer, -1 << (dtype.bits - 1)))
-    stepped = s.select(s.eq(a, zero), s.or_(sign, one), stepped)
-    # Of zeros with different signs C gives y, NumPy's float16 x.
-    found = s.select(s.eq(a, b), x if dtype.is_short_float else y, s.bitcast(stepped, dtype))
-    return s.select(s.ne(a, a), x, s.select(s.ne(b, b), y, found))
+    least = s.or_(s.and_(s.bitcast(y, integer), sign), one)
+    stepped = s.bitcast(s.select(s.eq(a, zero), least, stepped), dtype)
+    stepped = s.select(s.eq(a, b), y, stepped)
+    return s.select(s.ne(a, a), x, s.select(s.ne(b, b), y, stepped))
 
 
 nextafter = register(
     Elementwise(
         name="nextafter",
-        doc="""z = the float next to x in the direction of y; y where they are equal (also zeros of different
-        signs, but x in float16);
+        narrow=True,
+        doc="""z = the float next to x in the direction of y; y where they are equal (also zeros of different signs);
         from 0 a subnormal with the sign of y; from the greatest float infinity; NaN operands give NaN.""",
         arity=2,
         types=same_float,
-        numpy=np.nextafter,
-        narrow=True,
+        # Of zeros with different signs NumPy gives x for float16, y for the others.
+        numpy=lambda x, y: np.where(x == y, y, np.nextafter(x, y)),
         scalar=_nextafter_scalar,
         partials=lambda b, z, x, y: (1, None),
     )

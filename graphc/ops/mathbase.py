@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from graphc.dtypes import DType, float16, float32, float64, int16, int32, int64
+from graphc.dtypes import DType, bfloat16, float16, float32, float64, int16, int32, int64
 from graphc.ir.scalar import S, Scalar
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 INFINITY = float("inf")
 NAN = float("nan")
 #: The signed integer of a float's width.
-INTEGER = {float16: int16, float32: int32, float64: int64}
+INTEGER = {float16: int16, bfloat16: int16, float32: int32, float64: int64}
 #: ln 2 = high + low; the high part is so short that its product with any exponent is exact.
 LN2 = {float32: (0.69317626953125, -2.9088971132296138e-05), float64: (0.6931471805601177, -1.7239444525614835e-13)}
 _LOG2_E = {float32: 1.4426950216293335, float64: 1.4426950408889634}
