@@ -180,7 +180,7 @@ class Vectors:
         self._call_void(f"llvm.masked.store.v{self.lanes}{_SUFFIX[x.dtype.name]}.p0", operands)
 
     def _store_lane(self, raw: str, dtype: DType, lane: int, pointer: str) -> None:
-        """Store one lane. LLVM 20 writes 32 bits where a masked store of one known lane follows a truncation to fewer."""
+        """Store one lane. LLVM 22 writes 32 bits where a masked store of one known lane follows a truncation to fewer."""
         element = _memory_element(dtype)
         one = self.function.emit(f"extractelement {self._memory_type(dtype)} {raw}, i64 {lane}")
         if lane:

@@ -29,6 +29,7 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "stored",
     "uint8",
     "uint16",
     "uint32",
@@ -158,3 +159,8 @@ def from_numpy(dtype: Any) -> DType:
     if found is None:
         raise DTypeError(f"dtype {resolved} is not supported; supported are {', '.join(d.label for d in ALL)}")
     return found
+
+
+def stored(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array from one of NumPy's files, which keep the bits of bfloat16 but not its name: they come back as `V2`."""
+    return array.view(bfloat16.numpy) if array.dtype == np.dtype("V2") else array

@@ -65,7 +65,7 @@ def load(path: str | Path, *, check: bool = True) -> Graph:
     constants: dict[str, np.ndarray[Any, Any]] = {}
     if side.exists():
         with np.load(side, allow_pickle=False) as arrays:
-            constants = {digest: arrays[digest] for digest in arrays.files}
+            constants = {digest: dtypes.stored(arrays[digest]) for digest in arrays.files}
     return parse(path.read_text(encoding="utf-8"), file=str(path), check=check, constants=constants)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from graphc import dtypes
 from graphc.artifact import Artifact, load
 from graphc.dtypes import from_name
 from graphc.errors import ArtifactError, GraphcError, StructureError, message
@@ -239,7 +240,8 @@ def _read_weights(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Array]
     if damaged:
         raise _unusable(f"{path} is damaged: its digest does not fit its content")
     with np.load(path, allow_pickle=False) as held:
-        weights = {name: np.ascontiguousarray(held[name]).reshape(held[name].shape) for name in held.files}
+        stored = {name: dtypes.stored(held[name]) for name in held.files}
+    weights = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in stored.items()}
     for array in weights.values():
         array.flags.writeable = False
     return weights

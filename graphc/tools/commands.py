@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphc import config as configs
-from graphc import interp, target
+from graphc import dtypes, interp, target
 from graphc.errors import GraphcError, ParseError, message
 from graphc.frontend.build import Options, build
 from graphc.frontend.compile import CompiledFunction, CompiledModule, compile
@@ -151,7 +151,7 @@ def _arrays(path: str) -> Mapping[str, Any]:
     """The arrays of an .npz file; pickled objects are refused."""
     try:
         with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+            return {name: dtypes.stored(held[name]) for name in held.files}
     except (ValueError, AttributeError, TypeError) as fault:  # not an .npz file, or one with pickled objects
         raise GraphcError(f"cannot read arrays from {path}: {fault}") from None
 

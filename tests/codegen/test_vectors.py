@@ -300,7 +300,7 @@ def test_an_instruction_refuses_mixed_dtypes() -> None:
 @pytest.mark.parametrize("active", [0, 1, 3, 16])
 @pytest.mark.parametrize("machine", [m for _, m in MACHINES], ids=[n for n, _ in MACHINES])
 def test_narrow_stores_keep_to_their_lanes(machine: Machine, active: int) -> None:
-    """Constant masks after a truncation: LLVM 20 writes too much where one lane is left, unless it is kept from it."""
+    """Constant masks after a truncation: LLVM 22 writes too much where one lane is left, unless it is kept from it."""
     targets = [d for d in ALL if d.bits <= 16]
 
     def rule(dtype: DType) -> Rule:

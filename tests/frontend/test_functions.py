@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import graphc as gx
-from graphc import dtypes
+from graphc import dtypes, nn
 from graphc.errors import DTypeError, LiteralError
 from graphc.frontend import composed, decompositions, elementwise, methods
 from graphc.frontend.promotion import broadcast_shapes
+from graphc.ir.parser import load
+from graphc.ir.printer import save
 
 RNG = np.random.default_rng(3)
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
@@ -778,3 +780,41 @@ def test_array_api_names_work_on_plain_arrays():
     assert isinstance(gx.exp(np.zeros(2)), gx.Tensor)
     assert gx.concat([np.ones(2), gx.zeros(1)]).dtype == np.float64
     assert broadcast_shapes("x", [np.zeros((3, 1)), np.zeros(4)]) == (3, 4)
+
+
+def test_files_keep_bfloat16(tmp_path):
+    """NumPy's files forget the dtype's name: side files of graphs and weights of exported models bring it back."""
+    table = np.linspace(0, 1, 400).reshape(20, 20).astype(BFLOAT16)
+    model = nn.Linear(20, 3, dtype=BFLOAT16)
+
+    @gx.compile
+    def exported(x):
+        return model(x @ table)
+
+    x = np.ones((2, 20), BFLOAT16)
+    exported.export(str(tmp_path / "halves"), x)
+    program = "import numpy as np, ml_dtypes, halves\n"
+    program += "print(halves.exported(np.ones((2, 20), ml_dtypes.bfloat16)).astype(float).tolist())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.strip() == str(np.asarray(exported(x)).astype(float).tolist())
+    graph = exported.inspect(x).graph
+    save(graph, tmp_path / "graph.gir")
+    assert load(tmp_path / "graph.gir").same_as(graph)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, BFLOAT16, np.int8, np.uint16], ids=lambda d: np.dtype(d).name)
+def test_narrow_dtypes_under_checks(dtype, monkeypatch):
+    """Every pass keeps values, as GRAPHC=check sees them, and compiled code gives what dynamic mode gives."""
+    x = (np.random.default_rng(0).normal(size=(33, 17)) * 3).astype(dtype)
+    w = (np.arange(289).reshape(17, 17) % 7).astype(dtype)
+
+    def function(x, w):
+        y = x @ w
+        parts = [y.sum(axis=0), (x * 2 + 1).max(), gx.sort(y, axis=1), x[::2, ::-1], gx.where(x > 1, x, 0)]
+        return [*parts, gx.concat([x, x]), np.take(x, [1, 2], axis=1), x.astype(np.int16), x.astype(np.bool_)]
+
+    monkeypatch.setenv("GRAPHC", "check,verify")
+    for found, expected in zip(gx.compile(function)(x, w), function(gx.tensor(x), gx.tensor(w)), strict=True):
+        pair = np.asarray(found), np.asarray(expected)
+        assert pair[0].dtype == pair[1].dtype
+        np.testing.assert_array_equal(*(y.astype(np.float64) for y in pair))
