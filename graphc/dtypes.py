@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc import lazy
 from graphc.errors import DTypeError
+from graphc.lazy import ml_dtypes
 
 __all__ = [
     "ALL",
@@ -104,7 +104,7 @@ class DType:
 
 @cache
 def _bfloat16() -> np.dtype[Any]:
-    found: np.dtype[Any] = np.dtype(lazy.ml_dtypes().bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes().bfloat16)
     return found
 
 

@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphc import dtypes
 from graphc.artifact import Artifact, load
-from graphc.dtypes import from_name
+from graphc.dtypes import from_name, stored
 from graphc.errors import ArtifactError, GraphcError, StructureError, message
 from graphc.runtime.executable import Executable
 
@@ -240,8 +239,8 @@ def _read_weights(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Array]
     if damaged:
         raise _unusable(f"{path} is damaged: its digest does not fit its content")
     with np.load(path, allow_pickle=False) as held:
-        stored = {name: dtypes.stored(held[name]) for name in held.files}
-    weights = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in stored.items()}
+        arrays = {name: stored(held[name]) for name in held.files}
+    weights = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
     for array in weights.values():
         array.flags.writeable = False
     return weights

@@ -16,7 +16,7 @@ __all__ = ["LOADER_MODULES", "loader_sources"]
 
 #: The modules of the loader, by their name inside graphc.
 LOADER_MODULES = (
-    *("errors", "dtypes", "target", "hosts", "artifact"),
+    *("errors", "lazy", "dtypes", "target", "hosts", "artifact"),
     *("runtime.buffers", "runtime.dimensions", "runtime.hostcalls", "runtime.image"),
     *("runtime.executable", "runtime.exported"),
 )

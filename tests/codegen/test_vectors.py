@@ -89,6 +89,9 @@ def conversion(name: str, target: DType) -> Rule:
     return lambda s, x: getattr(s, name)(x, target)
 
 
+LOOKED_UP = (0.5, -1e300, float("inf"), 2.0**-1074)
+
+
 def protocol_table() -> Table:
     """Every method of the protocol on every dtype it is defined for."""
     table: Table = {}
@@ -119,6 +122,9 @@ def protocol_table() -> Table:
     add("eq", method("eq"), bool_, bool_)
     add("ne", method("ne"), bool_, bool_)
     add("mul_high", method("mul_high"), uint32, uint32)
+    add("lookup", lambda s, i: s.lookup(LOOKED_UP, s.and_(i, s.const(int64, 3))), int64)
+    rare = lambda s, x: s.rarely(s.gt(x, s.const(float64, 3.0)), lambda: (s.mul(x, x),), (x,))[0]  # noqa: E731
+    add("rarely", rare, float64)
     for d in ALL:
         add("select", method("select"), bool_, d, d)
         for e in ALL:
