@@ -167,8 +167,15 @@ def _elementwise(op: Op, rng: Rng) -> Iterator[Sample]:
     for attrs in _attribute_choices(op):
         for combination in _accepted(op, attrs):
             yield Sample(_crossed([SPECIAL[d] for d in combination]), attrs, special=True)
-            for shape in SHAPES if all(d.bits >= 32 or d.is_bool for d in combination) else SHAPES[::2]:
+            for shape in _shapes(op, combination):
                 yield Sample(tuple(draw(rng, d, shape) for d in combination), attrs)
+
+
+def _shapes(op: Op, combination: Sequence[DType]) -> tuple[tuple[int, ...], ...]:
+    """Fewer for narrow dtypes and for conversions, of which there are many pairs."""
+    if op.name == "convert":
+        return SHAPES[1::2]
+    return SHAPES if all(d.bits >= 32 or d.is_bool for d in combination) else SHAPES[::2]
 
 
 def _crossed(columns: Sequence[Array]) -> tuple[Array, ...]:
