@@ -66,22 +66,13 @@ SECTIONS: Mapping[str, str] = {
     "Extension": "custom_op host_call debug.print",
 }
 
-_LAPACK = "needs host calls in compiled code (LAPACK)"
-_FFT = "needs complex dtypes and host calls in compiled code"
+_FFT = "needs complex dtypes"
 _COMPLEX = "complex dtypes are not there yet"
 
 #: Why a name is missing.
 MISSING: Mapping[str, str] = {
     **dict.fromkeys(("complex64", "complex128"), _COMPLEX),
-    **{
-        f"linalg.{name}": _LAPACK
-        for name in (
-            *("cholesky", "det", "eigh", "eigvalsh", "inv", "matrix_rank", "pinv", "qr", "slogdet", "solve", "svd"),
-            *("svdvals", "lstsq"),
-        )
-    },
     **dict.fromkeys(SECTIONS["Array API: fft extension"].split(), _FFT),
-    "bfloat16": "not there yet",
     **{
         f"random.{name}": "distribution not written yet"
         for name in ("exponential", "gamma", "categorical", "choice", "truncated_normal")
