@@ -66,21 +66,16 @@ SECTIONS: Mapping[str, str] = {
     "Extension": "custom_op host_call debug.print",
 }
 
-_LAPACK = "needs host calls in compiled code (LAPACK)"
-_FFT = "needs complex dtypes and host calls in compiled code"
+_FFT = "its results (or operands) are complex"
 _COMPLEX = "complex dtypes are not there yet"
 
 #: Why a name is missing.
 MISSING: Mapping[str, str] = {
     **dict.fromkeys(("complex64", "complex128"), _COMPLEX),
     **{
-        f"linalg.{name}": _LAPACK
-        for name in (
-            *("cholesky", "det", "eigh", "eigvalsh", "inv", "matrix_rank", "pinv", "qr", "slogdet", "solve", "svd"),
-            *("svdvals", "lstsq"),
-        )
+        f"fft.{name}": _FFT
+        for name in ("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft")
     },
-    **dict.fromkeys(SECTIONS["Array API: fft extension"].split(), _FFT),
     "bfloat16": "not there yet",
     **{
         f"random.{name}": "distribution not written yet"

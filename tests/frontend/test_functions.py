@@ -325,6 +325,8 @@ CASES = {
     np.nanstd: [lambda f: f(N, axis=1)],
     np.nanargmax: [lambda f: f(N[:, :1]), lambda f: f(N, axis=1)],
     np.nanargmin: [lambda f: f(N, axis=1)],
+    np.fft.fftshift: [lambda f: f(A), lambda f: f(A, 1), lambda f: f(A, (0, -1)), lambda f: f(V)],
+    np.fft.ifftshift: [lambda f: f(A), lambda f: f(A, axes=1), lambda f: f(I, (1, 0))],
     np.zeros_like: [lambda f: f(A)],
     np.ones_like: [lambda f: f(I)],
     np.empty_like: [],
@@ -730,3 +732,12 @@ def test_array_api_names_work_on_plain_arrays():
     assert isinstance(gx.exp(np.zeros(2)), gx.Tensor)
     assert gx.concat([np.ones(2), gx.zeros(1)]).dtype == np.float64
     assert broadcast_shapes("x", [np.zeros((3, 1)), np.zeros(4)]) == (3, 4)
+
+
+def test_sample_frequencies():
+    for n in (1, 2, 7, 8):
+        for name in ("fftfreq", "rfftfreq"):
+            expected = getattr(np.fft, name)(n, 0.25)
+            assert_same(getattr(gx.fft, name)(n, d=0.25), expected.astype(np.float32))
+            assert_same(getattr(gx.fft, name)(n, d=0.25, dtype=gx.float64), expected)
+            assert_same(gx.compile(lambda x, f=name, n=n: x * getattr(gx.fft, f)(n)[0])(A[0, 0]), A[0, 0] * 0)
