@@ -49,10 +49,11 @@ Shape = tuple[int, ...]
 B = GraphBuilder()
 
 #: Ops that are not drawn: leaves are made as operands are needed; the others have no kernels, or are made by fusion.
-_NOT_DRAWN = {"input", "fused", "cond", "while_loop", "host_call", "pure_call", "debug_print", "create_token"}
+_NOT_DRAWN = {"input", "fused", "cond", "while_loop", "host_call", "debug_print", "create_token"}
 #: Ops for which `shadow.py` has no enclosure: tests/test_registry_compiled.py runs them one by one.
 _NOT_DRAWN |= {"fmod", "nextafter", "sort", "linear_recurrence", "scatter_set", "scatter_max", "scatter_min"}
-_NOT_DRAWN |= {"scatter_multiply", *(op.name for op in registry.all_ops() if op.kind in ("cumulative", "host"))}
+_NOT_DRAWN |= {"scatter_multiply", *(op.name for op in registry.all_ops() if op.kind == "cumulative")}
+_NOT_DRAWN |= {op.name for op in registry.all_ops() if op.kind == "host" and op.name != "pure_call"}
 DRAWN: tuple[Op, ...] = tuple(op for op in registry.all_ops() if op.name not in _NOT_DRAWN)
 #: Ops that move and combine elements are drawn more often than those that work on each by itself.
 _WEIGHTS = [{"contraction": 6, "reduction": 3, "movement": 2, "indexing": 2}.get(op.kind, 1) for op in DRAWN]
@@ -505,6 +506,10 @@ class _Maker:
     def _barrier(self, op: Op) -> Value | None:
         return self.apply(op, (self._any(),), instance=self.random.randrange(3))
 
+    def _pure_call(self, op: Op) -> Value | None:
+        x = self._any()
+        return self.apply(op, (x,), function="numpy:copy", types=(x.tensor,))
+
     def _composite(self, op: Op) -> Value | None:
         x = self.within(self.some(self.random.choice([float32, float64])), -8.0, 8.0)
         if not x.shape or 0 in x.shape:
@@ -536,7 +541,7 @@ _STEPS: dict[str, Callable[[_Maker, Op], Value | None]] = {
     name: getattr(_Maker, f"_{name}")
     for name in (
         *("transpose", "reshape", "broadcast", "slice", "pad", "concatenate", "reduction", "dot", "take"),
-        *("scatter_add", "random_bits", "iota", "constant", "barrier", "composite", "windows"),
+        *("scatter_add", "random_bits", "iota", "constant", "barrier", "composite", "pure_call", "windows"),
         "convolution",
     )
 }

@@ -507,6 +507,7 @@ _RULES_BY_NAME: Mapping[str, Rule] = {
     "take": _take,
     "scatter_add": _scatter_add,
     "barrier": _same,
+    "pure_call": _same,  # drawn with numpy.copy
     "random_bits": _all_or_nothing,
     "convolution": _contraction,
     "window_max": _windows_reduced,

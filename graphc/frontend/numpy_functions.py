@@ -18,6 +18,7 @@ from graphc.frontend import (
     decompositions,
     einsum,
     elementwise,
+    fft,
     indexing,
     linalg,
     shaping,
@@ -139,6 +140,8 @@ _PRODUCTS: dict[Any, Callable[..., Any]] = {
     np.linalg.norm: linalg.norm,
     np.linalg.cond: linalg.cond,
     **decompositions.NUMPY_FUNCTIONS,
+    np.fft.fftshift: lambda x, axes=None: fft.fftshift(x, axes=axes),
+    np.fft.ifftshift: lambda x, axes=None: fft.ifftshift(x, axes=axes),
 }
 
 

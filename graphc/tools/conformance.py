@@ -66,13 +66,16 @@ SECTIONS: Mapping[str, str] = {
     "Extension": "custom_op host_call debug.print",
 }
 
-_FFT = "needs complex dtypes"
+_FFT = "its results (or operands) are complex"
 _COMPLEX = "complex dtypes are not there yet"
 
 #: Why a name is missing.
 MISSING: Mapping[str, str] = {
     **dict.fromkeys(("complex64", "complex128"), _COMPLEX),
-    **dict.fromkeys(SECTIONS["Array API: fft extension"].split(), _FFT),
+    **{
+        f"fft.{name}": _FFT
+        for name in ("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft")
+    },
     **{
         f"random.{name}": "distribution not written yet"
         for name in ("exponential", "gamma", "categorical", "choice", "truncated_normal")

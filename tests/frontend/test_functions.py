@@ -375,6 +375,8 @@ CASES = {
     np.nanstd: [lambda f: f(N, axis=1)],
     np.nanargmax: [lambda f: f(N[:, :1]), lambda f: f(N, axis=1)],
     np.nanargmin: [lambda f: f(N, axis=1)],
+    np.fft.fftshift: [lambda f: f(A), lambda f: f(A, 1), lambda f: f(A, (0, -1)), lambda f: f(V)],
+    np.fft.ifftshift: [lambda f: f(A), lambda f: f(A, axes=1), lambda f: f(I, (1, 0))],
     np.zeros_like: [lambda f: f(A)],
     np.ones_like: [lambda f: f(I)],
     np.empty_like: [],
@@ -818,3 +820,12 @@ def test_narrow_dtypes_under_checks(dtype, monkeypatch):
         pair = np.asarray(found), np.asarray(expected)
         assert pair[0].dtype == pair[1].dtype
         np.testing.assert_array_equal(*(y.astype(np.float64) for y in pair))
+
+
+def test_sample_frequencies():
+    for n in (1, 2, 7, 8):
+        for name in ("fftfreq", "rfftfreq"):
+            expected = getattr(np.fft, name)(n, 0.25)
+            assert_same(getattr(gx.fft, name)(n, d=0.25), expected.astype(np.float32))
+            assert_same(getattr(gx.fft, name)(n, d=0.25, dtype=gx.float64), expected)
+            assert_same(gx.compile(lambda x, f=name, n=n: x * getattr(gx.fft, f)(n)[0])(A[0, 0]), A[0, 0] * 0)
