@@ -14,6 +14,7 @@ from samples import Sample
 
 from graphc import dtypes
 from graphc.dtypes import float64
+from graphc.ir.graph import Literal
 from graphc.ir.op import Composite, Contraction, Cumulative, Elementwise, Expansion, Fused, Op, Reduction
 from graphc.ops import mathlib
 
@@ -50,7 +51,7 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
     is_float = dtypes.from_numpy(expected.dtype).is_float
     if is_float and isinstance(op, Elementwise) and not op.exact:
         expected, right = _within_bound(op, sample, found, expected)
-    elif is_float and op.name in ("sum", "prod", "dot", "convolution", "window_sum"):
+    elif is_float and op.name in ("sum", "prod", "dot", "convolution", "window_sum", "resample"):
         right = same_elements(found, expected, True) | _near(op, sample, found, expected)
     elif is_float and isinstance(op, Cumulative) and not op.exact:
         # Each of n steps is right to a few ulp of numbers of moderate size.
@@ -94,7 +95,9 @@ def _near(op: Op, sample: Sample, found: Array, expected: Array, more: Any = 0) 
             one_step = np.spacing(np.abs(expected)).astype(np.float32)
         return _near(op, wide, found.astype(np.float32), expected.astype(np.float32), one_step)
     operands = [np.abs(x) for x in sample.operands]
-    (scale,) = op.evaluate(operands, sample.attrs)
+    absolute = {"weights": lambda w: Literal(np.abs(w.array))}
+    attrs = {name: absolute[name](x) if name in absolute else x for name, x in sample.attrs.items()}
+    (scale,) = op.evaluate(operands, attrs)
     count = sample.operands[0].size if isinstance(op, Reduction) else max(x.size for x in sample.operands)
     assert isinstance(op, (Reduction, Contraction, Expansion))
     with np.errstate(all="ignore"):

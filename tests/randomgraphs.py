@@ -37,7 +37,7 @@ from graphc.dtypes import (
 )
 from graphc.errors import DTypeError
 from graphc.ir import registry
-from graphc.ir.graph import Graph, Value, constant, full, input_value, make
+from graphc.ir.graph import Graph, Literal, Value, constant, full, input_value, make
 from graphc.ir.op import Contraction, Elementwise, GraphBuilder, Op, Reduction
 from graphc.ir.types import TensorType
 
@@ -439,6 +439,16 @@ class _Maker:
         }
         return self.apply(op, (self.unsigned_zero(x),), **attrs)
 
+    def _resample(self, op: Op) -> Value | None:
+        x = self.some(self.random.choice([float32, float64]))
+        if not x.shape or 0 in x.shape:
+            return None
+        axis = self.random.randrange(len(x.shape))
+        terms, size = self.random.choice([1, 2, 4, 30]), self.random.choice([1, 3, 8, 19])
+        places = [[self.random.randrange(int(x.shape[axis])) for _ in range(size)] for _ in range(terms)]  # type: ignore[arg-type]
+        weights = [[self.random.uniform(-1, 1) for _ in range(size)] for _ in range(terms)]
+        return self.apply(op, (x,), axis=axis, places=Literal(np.array(places)), weights=Literal(np.array(weights)))
+
     def _convolution(self, op: Op) -> Value | None:
         dtype = self.random.choice([float32, float64, int32, int64])
         rank = self.random.choice([1, 2])
@@ -542,7 +552,7 @@ _STEPS: dict[str, Callable[[_Maker, Op], Value | None]] = {
     for name in (
         *("transpose", "reshape", "broadcast", "slice", "pad", "concatenate", "reduction", "dot", "take"),
         *("scatter_add", "random_bits", "iota", "constant", "barrier", "composite", "pure_call", "windows"),
-        "convolution",
+        *("convolution", "resample"),
     )
 }
 _STEPS.update(dict.fromkeys(("window_max", "window_min", "window_sum"), _Maker._window_extremum))

@@ -437,6 +437,25 @@ def _pools(op: Op, rng: Rng) -> Iterator[Sample]:
         yield Sample((np.array(values),), attrs, special=True)
 
 
+# -- resampling -------------------------------------------------------------------------------------------------------
+
+
+def _resample(op: Op, rng: Rng) -> Iterator[Sample]:
+    cases = (
+        ((5,), 0, 2, 7),
+        ((2, 4, 3), 1, 1, 3),
+        ((3, 17), 1, 3, 20),
+        ((1, 4), 0, 2, 5),
+        ((6,), 0, 0, 3),
+        ((4,), 0, 2, 0),
+    )
+    cases += (((0, 4), 1, 2, 3), ((3, 5), 1, 30, 4))  # type: ignore[assignment]
+    for dtype, (shape, axis, terms, size) in itertools.product((float32, float64, float16), cases):
+        places = rng.integers(0, shape[axis], (terms, size))
+        weights = np.ones((terms, size)) if terms == 1 else rng.uniform(-1, 1, (terms, size))
+        yield Sample((draw(rng, dtype, shape),), {"axis": axis, "places": Literal(places), "weights": Literal(weights)})
+
+
 # -- indexing ---------------------------------------------------------------------------------------------------------
 
 TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
@@ -664,6 +683,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "window_sum": _pools,
     "window_min": _pools,
     "convolution": _convolution,
+    "resample": _resample,
     "input": _input,
     "constant": _constant,
     "iota": _iota,

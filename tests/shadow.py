@@ -27,7 +27,7 @@ import numpy as np
 
 from graphc import dtypes
 from graphc.ir import registry
-from graphc.ir.graph import Graph, Node, Value
+from graphc.ir.graph import Graph, Literal, Node, Value
 from graphc.ir.op import Composite, Contraction, Elementwise, Expansion, Fused, Movement, Op, Reduction, lengthened
 from graphc.ops import mathlib
 from graphc.ops.numpy_scalar import NumpyScalar
@@ -403,6 +403,18 @@ def _position(node: Node, x: Shadow, value: Array) -> Interval:
     return _marked(known | np.all(others < best, axis=axis))
 
 
+def _resampled(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
+    (x,) = xs
+    a, da = _middle(x)
+    sizes = {**node.attrs, "weights": Literal(np.abs(node.attrs["weights"].array))}
+    total = _apply(node, a)
+    spread, size = (np.asarray(node.op.evaluate([y], sizes)[0]) for y in (da, np.abs(a) + da))
+    count = node.attrs["places"].array.shape[0] + 2
+    error = spread + count * (np.finfo(value.dtype).eps * size + np.finfo(value.dtype).tiny)
+    error = np.where(np.isfinite(error), error, _INF)
+    return total - error, total + error
+
+
 def _windows_reduced(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     (x,) = xs
     if x.is_float:
@@ -512,6 +524,7 @@ _RULES_BY_NAME: Mapping[str, Rule] = {
     "convolution": _contraction,
     "window_max": _windows_reduced,
     "window_min": _windows_reduced,
+    "resample": _resampled,
     "window_sum": _windows_reduced,
 }
 _RULES_BY_KIND: tuple[tuple[type[Op], Rule], ...] = (

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ShapeError, StructureError, message
-from graphc.frontend import elementwise, shaping
-from graphc.frontend.promotion import as_tensor, describe, op
+from graphc.frontend import shaping
+from graphc.frontend.promotion import as_tensor, convert, describe, op
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.windowing import per_axis
+from graphc.ir.graph import Literal
 from graphc.nn.spatial import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 
 __all__ = ["interpolate", "pixel_shuffle", "pixel_unshuffle", "upsample"]
@@ -90,7 +91,7 @@ def interpolate(
         old = x.shape[axis]
         if new == old and (scale is None or scale == 1 or mode.endswith("linear")):
             continue
-        x = _resampled(x, axis, _taps(mode, old, new, scale, bool(align_corners), x.dtype))
+        x = _resampled(x, axis, _taps(mode, old, new, scale, bool(align_corners)))
     return x
 
 
@@ -141,9 +142,7 @@ def _coordinates(old: int, new: int, scale: float | None, aligned: bool) -> Vect
     return (places + 0.5) * (old / new if scale is None else 1 / scale) - 0.5
 
 
-def _taps(
-    mode: str, old: int, new: int, scale: float | None, aligned: bool, dtype: np.dtype[Any]
-) -> list[tuple[Vector, Vector | None]]:
+def _taps(mode: str, old: int, new: int, scale: float | None, aligned: bool) -> list[tuple[Vector, Vector | None]]:
     """Pairs of places and weights (None: 1)."""
     if mode.startswith("nearest"):
         shift = 0.5 if mode == "nearest-exact" else 0.0
@@ -176,16 +175,14 @@ def _cubic_far(t: Vector) -> Vector:
 
 def _resampled(x: Tensor, axis: int, taps: Sequence[tuple[Vector, Vector | None]]) -> Tensor:
     """Weighted sums of elements along an axis."""
-    total: Tensor | None = None
-    for places, weights in taps:
-        term = op("take", x, as_tensor(places), axis=axis, mode="clip")
-        if weights is not None:
-            shape = tuple(-1 if a == axis else 1 for a in range(x.ndim))
-            dtype = x.dtype if x.dtype.kind == "f" else np.float64
-            term = elementwise.multiply(term, weights.astype(dtype).reshape(shape))
-        total = term if total is None else elementwise.add(total, term)
-    assert total is not None
-    return total
+    if x.dtype.kind in "biu":
+        (places, weights), *_ = taps
+        if weights is None:
+            return op("take", x, as_tensor(places), axis=axis, mode="clip")
+        x = convert(x, np.float64)
+    table = np.stack([places for places, _ in taps])
+    factors = np.stack([np.ones(table.shape[1]) if weights is None else weights for _, weights in taps])
+    return op("resample", x, axis=axis, places=Literal(table), weights=Literal(factors))
 
 
 def upsample(

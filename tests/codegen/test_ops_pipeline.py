@@ -23,6 +23,7 @@ NOT_COMPILED = {
     "input": "has no value of its own",
     "composite": "is inlined before",
     "convolution": "is expanded before",
+    "resample": "is expanded before",
     "window_max": "is expanded before",
     "window_sum": "is expanded before",
     "window_min": "is expanded before",
