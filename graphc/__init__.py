@@ -9,6 +9,7 @@ from graphc import dtypes as _dtypes
 from graphc import ops as _ops  # noqa: F401  (declares the ops)
 from graphc.errors import GraphcError as GraphcError
 from graphc.frontend import debug as debug
+from graphc.frontend import fft as fft
 from graphc.frontend import linalg as linalg
 from graphc.frontend import methods as _methods
 from graphc.frontend import namespace as _namespace

@@ -15,7 +15,7 @@ from graphc import dtypes
 from graphc.errors import GraphcError
 from graphc.frontend.methods import ARRAY_FUNCTIONS, METHODS, UFUNC_FUNCTIONS
 from graphc.ir import registry
-from graphc.ir.op import Cumulative, Elementwise, Op, Reduction
+from graphc.ir.op import Composite, Cumulative, Elementwise, Fused, Op, Reduction
 from graphc.nn import functional
 
 __all__ = ["MISSING", "SECTIONS", "has", "page"]
@@ -66,21 +66,18 @@ SECTIONS: Mapping[str, str] = {
     "Extension": "custom_op host_call debug.print",
 }
 
-_LAPACK = "needs host calls in compiled code (LAPACK)"
-_FFT = "needs complex dtypes and host calls in compiled code"
 _COMPLEX = "complex dtypes are not there yet"
 
 #: Why a name is missing.
 MISSING: Mapping[str, str] = {
     **dict.fromkeys(("complex64", "complex128"), _COMPLEX),
-    **{
-        f"linalg.{name}": _LAPACK
-        for name in (
-            *("cholesky", "det", "eigh", "eigvalsh", "inv", "matrix_rank", "pinv", "qr", "slogdet", "solve", "svd"),
-            *("svdvals", "lstsq"),
-        )
-    },
-    **dict.fromkeys(SECTIONS["Array API: fft extension"].split(), _FFT),
+    **dict.fromkeys(
+        (
+            f"fft.{kind}"
+            for kind in ["fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft"]
+        ),
+        "needs complex dtypes",
+    ),
     "bfloat16": "not there yet",
     **{
         f"random.{name}": "distribution not written yet"
@@ -143,6 +140,8 @@ def _dtypes(op: Op) -> str:
 
 
 def _derivative(op: Op) -> str:
+    if isinstance(op, (Composite, Fused)):
+        return "its body's"
     rules = (getattr(op, "partials", None), getattr(op, "vjp", None))
     return "yes" if any(rule is not None for rule in rules) else "zero or none"
 

@@ -415,6 +415,8 @@ CASES = {
     np.flatnonzero: [],
     np.argwhere: [],
     np.put_along_axis: [],
+    np.fft.fftshift: [lambda f: f(A), lambda f: f(M, axes=0), lambda f: f(A[..., :4], axes=(1, 2))],
+    np.fft.ifftshift: [lambda f: f(A), lambda f: f(A, axes=(0, 2))],
     np.block: [lambda f: f([M, M]), lambda f: f([V, V])],
     np.delete: [
         lambda f: f(A, 1, axis=1),
