@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ShapeError, UnsupportedError, message
-from graphc.frontend.elementwise import apply_ufunc
+from graphc.frontend.elementwise import apply_ufunc, where
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, result_dtype
 from graphc.frontend.shaping import (
     concat,
@@ -33,21 +33,26 @@ __all__ = [
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
+    "block",
     "column_stack",
+    "delete",
     "diag",
     "diagflat",
     "diagonal",
     "diff",
     "ediff1d",
     "gradient",
+    "insert",
     "matrix_diagonal",
     "meshgrid",
     "pad",
     "resize",
     "rollaxis",
     "rot90",
+    "select",
     "take_constant",
     "trace",
+    "unravel_index",
     "vander",
 ]
 
@@ -390,3 +395,74 @@ def rollaxis(x: Any, axis: int, start: int = 0) -> Tensor:
 def matrix_diagonal(x: Any, /, *, offset: int = 0) -> Tensor:
     """The diagonal of the last two axes, as the Array API's `linalg.diagonal`."""
     return diagonal(x, offset=offset, axis1=-2, axis2=-1)
+
+
+# -- joining and cutting by known positions --------------------------------------------------------------------------------
+
+
+def block(arrays: Any) -> Tensor:
+    """Nested lists of blocks joined, the innermost along the last axis; as `numpy.block`."""
+
+    def depth(item: Any) -> int:
+        return 1 + depth(item[0]) if isinstance(item, list) else 0
+
+    levels = depth(arrays)
+
+    def leaves(item: Any) -> list[Tensor]:
+        return [t for i in item for t in leaves(i)] if isinstance(item, list) else [as_tensor(item)]
+
+    rank = max(levels, *(t.ndim for t in leaves(arrays)))
+
+    def join(item: Any, level: int) -> Tensor:
+        if isinstance(item, list):
+            return concat([join(i, level + 1) for i in item], axis=rank - levels + level)
+        tensor = as_tensor(item)
+        return reshape(tensor, (*(1,) * (rank - tensor.ndim), *tensor.shape))
+
+    return join(arrays, 0)
+
+
+def delete(x: Any, obj: Any, axis: int | None = None) -> Tensor:
+    """Without the elements at known positions along an axis (of the flattened tensor by default), as `numpy.delete`."""
+    tensor = ravel(as_tensor(x)) if axis is None else as_tensor(x)
+    number = 0 if axis is None else normalize_axis("delete", axis, tensor.ndim, tensor)
+    kept = np.delete(np.arange(tensor.shape[number]), obj)
+    return take_constant(tensor, kept, number)
+
+
+def insert(x: Any, obj: Any, values: Any, axis: int | None = None) -> Tensor:
+    """With values before known positions along an axis (of the flattened tensor by default), as `numpy.insert`."""
+    tensor = ravel(as_tensor(x)) if axis is None else as_tensor(x)
+    number = 0 if axis is None else normalize_axis("insert", axis, tensor.ndim, tensor)
+    extent = tensor.shape[number]
+    new = convert(as_tensor(values), tensor.dtype)
+    scalar = np.ndim(obj) == 0 and not isinstance(obj, slice)
+    if scalar and new.ndim:
+        # A single position takes a whole slab: NumPy moves its first axis to the one that is inserted along.
+        new = moveaxis(reshape(new, (*(1,) * (tensor.ndim - new.ndim), *new.shape)), 0, number)
+    count = len(np.atleast_1d(np.arange(extent)[obj] if isinstance(obj, slice) else obj))
+    if scalar:
+        count = new.shape[number] if new.ndim == tensor.ndim else 1
+    slab = tuple(count if a == number else d for a, d in enumerate(tensor.shape))
+    both = concat([tensor, broadcast_to(new, slab)], axis=number)
+    order = np.insert(np.arange(extent), obj, np.arange(extent, extent + count))
+    return take_constant(both, order, number)
+
+
+def select(conditions: Sequence[Any], choices: Sequence[Any], default: Any = 0) -> Tensor:
+    """The first choice whose condition holds, elementwise; as `numpy.select`."""
+    result: Any = default
+    dtype = result_dtype(*choices, default)
+    for condition, choice in zip(reversed(conditions), reversed(choices), strict=True):
+        result = where(condition, choice, result)
+    return convert(result, dtype)
+
+
+def unravel_index(indices: Any, shape: Any) -> tuple[Tensor, ...]:
+    """Positions in a flattened tensor as positions along each axis, as `numpy.unravel_index`; not range-checked."""
+    rest = convert(as_tensor(indices), np.int64)
+    found = []
+    for extent in reversed(tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)):
+        found.append(apply_ufunc("remainder", rest, extent))
+        rest = apply_ufunc("floor_divide", rest, extent)
+    return tuple(reversed(found))

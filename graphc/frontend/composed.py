@@ -17,10 +17,12 @@ from graphc.frontend.elementwise import (
     abs,
     add,
     apply_ufunc,
+    copysign,
     divide,
     equal,
     exp,
     exp2,
+    floor_divide,
     isfinite,
     isinf,
     isnan,
@@ -34,6 +36,7 @@ from graphc.frontend.elementwise import (
     minimum,
     multiply,
     not_equal,
+    remainder,
     signbit,
     sin,
     subtract,
@@ -49,6 +52,7 @@ __all__ = [
     "angle",
     "conj",
     "deg2rad",
+    "divmod",
     "fabs",
     "fix",
     "float_power",
@@ -61,6 +65,7 @@ __all__ = [
     "isposinf",
     "logaddexp",
     "logaddexp2",
+    "modf",
     "nan_to_num",
     "rad2deg",
     "real",
@@ -139,6 +144,19 @@ float_power = _function("float_power")
 deg2rad = _function("deg2rad")
 rad2deg = _function("rad2deg")
 conj = _function("conj")
+
+
+def modf(x: Any, /) -> tuple[Tensor, Tensor]:
+    """Fraction and integer part, both with the sign of x, as `numpy.modf`."""
+    (tensor,) = promote("modf", np.modf, (x,))
+    whole = trunc(tensor)
+    fraction = where(isinf(tensor), 0, subtract(tensor, whole))
+    return copysign(fraction, tensor), whole
+
+
+def divmod(x1: Any, x2: Any, /) -> tuple[Tensor, Tensor]:
+    """Floored quotient and remainder, as `numpy.divmod`."""
+    return floor_divide(x1, x2), remainder(x1, x2)
 
 
 def fix(x: Any, /) -> Tensor:

@@ -361,9 +361,11 @@ def _refuse_attribute(self: Tensor, name: str) -> Any:
 
 # -- NumPy's protocols -------------------------------------------------------------------------------------------------------
 
-UFUNC_FUNCTIONS: dict[np.ufunc, Callable[..., Tensor]] = {
+UFUNC_FUNCTIONS: dict[np.ufunc, Callable[..., Any]] = {
     **{ufunc: elementwise.FUNCTIONS[name] for name, (ufunc, _) in elementwise.UFUNCS.items()},
     **{ufunc: getattr(composed, name) for name, (ufunc, _) in composed.COMPOSED.items()},
+    np.modf: composed.modf,
+    np.divmod: composed.divmod,
     np.degrees: composed.rad2deg,
     np.radians: composed.deg2rad,
     np.power: elementwise.power,

@@ -79,6 +79,13 @@ _ARRANGING: dict[Any, Callable[..., Any]] = {
     np.gradient: arranging.gradient,
     np.vander: lambda x, N=None, increasing=False: arranging.vander(x, N, increasing=increasing),
     np.pad: arranging.pad,
+    np.fft.fftshift: lambda x, axes=None: fft.fftshift(x, axes=axes),
+    np.fft.ifftshift: lambda x, axes=None: fft.ifftshift(x, axes=axes),
+    np.block: arranging.block,
+    np.delete: arranging.delete,
+    np.insert: arranging.insert,
+    np.select: lambda condlist, choicelist, default=0: arranging.select(condlist, choicelist, default),
+    np.unravel_index: arranging.unravel_index,
 }
 
 _CUMULATING: dict[Any, Callable[..., Any]] = {
@@ -164,6 +171,10 @@ def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _STATISTICS: dict[Any, Callable[..., Any]] = {
     np.trapezoid: statistics.trapezoid,
+    np.interp: statistics.interp,
+    np.polyval: statistics.polyval,
+    np.cov: lambda m, rowvar=True, bias=False, ddof=None: statistics.cov(m, rowvar, bias, ddof),
+    np.corrcoef: lambda x, rowvar=True: statistics.corrcoef(x, rowvar),
     np.ptp: lambda a, axis=None, keepdims=False: statistics.ptp(a, axis=axis, keepdims=keepdims),
     np.average: lambda a, axis=None, weights=None, *, keepdims=False: statistics.average(
         a, axis=axis, weights=weights, keepdims=keepdims

@@ -412,12 +412,17 @@ def tile(x: Any, repetitions: Any, /) -> Tensor:
     return reshape(wide, tuple(c * d for c, d in zip(counts, shape, strict=True)))
 
 
-def repeat(x: Any, repeats: int, /, *, axis: int | None = None) -> Tensor:
-    """Each element repeated `repeats` times along an axis (of the flattened array by default)."""
+def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
+    """Each element repeated `repeats` times along an axis (of the flattened array by default); a count for each element must
+    be known when compiling, since the result's size follows from them."""
     tensor = as_tensor(x)
     if axis is None:
         tensor, axis = ravel(tensor), 0
     number = normalize_axis("repeat", axis, tensor.ndim, tensor)
+    counts = repeats.concrete("a count of repeats") if isinstance(repeats, Tensor) else repeats
+    if np.ndim(counts):
+        positions = np.repeat(np.arange(tensor.shape[number]), counts)
+        return op("take", tensor, as_tensor(positions.astype(np.int64)), axis=number, mode="raise")
     count = integer("repeat", "the number of repeats", repeats)
     shape = tensor.shape
     apart = expand_dims(tensor, axis=number + 1)

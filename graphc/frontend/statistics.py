@@ -10,9 +10,11 @@ import numpy as np
 
 from graphc.errors import DTypeError, ShapeError, UnsupportedError, message
 from graphc.frontend import context, reducing
+from graphc.frontend.arranging import diagonal
 from graphc.frontend.elementwise import (
     add,
     apply_ufunc,
+    clip,
     divide,
     isnan,
     less,
@@ -25,8 +27,9 @@ from graphc.frontend.elementwise import (
     subtract,
     where,
 )
+from graphc.frontend.products import matmul
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, result_dtype
-from graphc.frontend.shaping import expand_dims, normalize_axes, normalize_axis, ravel, reshape, slice_axis
+from graphc.frontend.shaping import expand_dims, moveaxis, normalize_axes, normalize_axis, ravel, reshape, slice_axis
 from graphc.frontend.sorting import searchsorted
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
@@ -34,8 +37,11 @@ from graphc.frontend.tensor import Tensor
 __all__ = [
     "average",
     "bincount",
+    "corrcoef",
+    "cov",
     "histogram",
     "histogram_bin_edges",
+    "interp",
     "nanargmax",
     "nanargmin",
     "nanmax",
@@ -46,6 +52,7 @@ __all__ = [
     "nansum",
     "nanvar",
     "one_hot",
+    "polyval",
     "ptp",
     "trapezoid",
 ]
@@ -278,3 +285,67 @@ def nanvar(x: Any, /, *, axis: Any = None, correction: float = 0, keepdims: bool
 def nanstd(x: Any, /, *, axis: Any = None, correction: float = 0, keepdims: bool = False) -> Tensor:
     """Square root of `nanvar`."""
     return sqrt(nanvar(x, axis=axis, correction=correction, keepdims=keepdims))
+
+
+# -- curves and covariances ------------------------------------------------------------------------------------------------
+
+
+def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None) -> Tensor:
+    """Linear interpolation between the points (xp, fp), xp ascending; constant beyond them; as `numpy.interp`."""
+    wanted, places, values = (convert(as_tensor(v), np.float64) for v in (x, xp, fp))
+    count = places.shape[0]
+    if count == 0 or values.shape != places.shape:
+        raise ShapeError(
+            message(
+                "interp: xp and fp are vectors of one size",
+                operands=[("xp", describe(places)), ("fp", describe(values))],
+                location=user_location(),
+            )
+        )
+    upper = searchsorted(places, wanted, side="right")
+    low = where(less(upper, 1), 0, subtract(upper, 1))
+    high = where(less(upper, count), upper, count - 1)
+    (x0, x1), (y0, y1) = (tuple(op("take", t, i, axis=0, mode="clip") for i in (low, high)) for t in (places, values))
+    width = subtract(x1, x0)
+    flat = less_equal(width, 0.0)
+    slope = divide(subtract(y1, y0), where(flat, 1.0, width))
+    found = where(flat, y0, add(multiply(slope, subtract(wanted, x0)), y0))
+    first, last = slice_axis(values, 0, 0, 1), slice_axis(values, 0, count - 1, 1)
+    found = where(less(wanted, slice_axis(places, 0, 0, 1)), first if left is None else left, found)
+    beyond = less(slice_axis(places, 0, count - 1, 1), wanted)
+    found = where(beyond, last if right is None else right, found)
+    return found if count == 1 else where(isnan(wanted), wanted, found)
+
+
+def polyval(p: Any, x: Any) -> Tensor:
+    """The polynomial with coefficients p, highest power first, at x; as `numpy.polyval`."""
+    coefficients, points = as_tensor(p), as_tensor(x)
+    dtype = result_dtype(coefficients, points)
+    result = broadcast_to(convert(as_tensor(np.zeros((), dtype)), dtype), points.shape)
+    for i in range(coefficients.shape[0]):
+        result = add(multiply(result, points), reshape(slice_axis(coefficients, 0, i, 1), ()))
+    return result
+
+
+def cov(m: Any, rowvar: bool = True, bias: bool = False, ddof: int | None = None) -> Tensor:
+    """The covariances of variables in rows (columns if not `rowvar`), as `numpy.cov` of one operand."""
+    x = as_tensor(m)
+    x = x if x.type.dtype.is_float else convert(x, np.float64)
+    single = x.ndim == 1
+    rows = reshape(x, (1, x.shape[0])) if single else x
+    if not rowvar and rows.shape[0] != 1:
+        rows = moveaxis(rows, 0, 1)
+    count = rows.shape[1] - (ddof if ddof is not None else (0 if bias else 1))
+    centred = subtract(rows, reducing.mean(rows, axis=1, keepdims=True))
+    found = divide(matmul(centred, moveaxis(centred, 0, 1)), float(count))
+    return reshape(found, ()) if rows.shape[0] == 1 else found
+
+
+def corrcoef(x: Any, rowvar: bool = True) -> Tensor:
+    """The correlations of variables in rows (columns if not `rowvar`), as `numpy.corrcoef` of one operand."""
+    found = cov(x, rowvar)
+    if found.ndim == 0:
+        return divide(found, found)
+    spread = sqrt(diagonal(found))
+    scaled = divide(divide(found, expand_dims(spread, axis=1)), expand_dims(spread, axis=0))
+    return clip(scaled, -1, 1)

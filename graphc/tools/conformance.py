@@ -15,7 +15,7 @@ from graphc import dtypes
 from graphc.errors import GraphcError
 from graphc.frontend.methods import ARRAY_FUNCTIONS, METHODS, UFUNC_FUNCTIONS
 from graphc.ir import registry
-from graphc.ir.op import Cumulative, Elementwise, Op, Reduction
+from graphc.ir.op import Composite, Cumulative, Elementwise, Fused, Op, Reduction
 from graphc.nn import functional
 
 __all__ = ["MISSING", "SECTIONS", "has", "page"]
@@ -137,6 +137,8 @@ def _dtypes(op: Op) -> str:
 
 
 def _derivative(op: Op) -> str:
+    if isinstance(op, (Composite, Fused)):
+        return "its body's"
     rules = (getattr(op, "partials", None), getattr(op, "vjp", None))
     return "yes" if any(rule is not None for rule in rules) else "zero or none"
 

@@ -94,3 +94,10 @@ def test_one_hot(mode):
     np.testing.assert_array_equal(
         mode(lambda x: gx.one_hot(x, 3, axis=0, dtype=np.int64))(labels), expected.transpose(2, 0, 1)
     )
+
+
+def test_frequencies():
+    for n in (1, 7, 8):
+        np.testing.assert_allclose(gx.fft.fftfreq(n, d=0.5), np.fft.fftfreq(n, 0.5), rtol=1e-6)
+        np.testing.assert_allclose(gx.fft.rfftfreq(n, d=0.5), np.fft.rfftfreq(n, 0.5), rtol=1e-6)
+    assert gx.fft.fftfreq(4, dtype=gx.float64).dtype == np.float64
