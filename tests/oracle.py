@@ -60,7 +60,7 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
         right = np.isclose(found, expected, rtol=eps, atol=eps * 4, equal_nan=True)
     elif is_float and isinstance(op, (Fused, Composite)):
         # The sampled bodies are short and well conditioned.
-        right = np.isclose(found, expected, rtol=32 * np.finfo(found.dtype).eps, atol=0, equal_nan=True)
+        right = np.isclose(found, expected, rtol=32 * float(ml_dtypes.finfo(found.dtype).eps), atol=0, equal_nan=True)
     else:
         right = same_elements(found, expected, op.name in _ANY_ZERO)
     return "" if right.all() else _describe(sample, found, expected, ~right)
@@ -101,7 +101,7 @@ def _near(op: Op, sample: Sample, found: Array, expected: Array, more: Any = 0) 
     count = sample.operands[0].size if isinstance(op, Reduction) else max(x.size for x in sample.operands)
     assert isinstance(op, (Reduction, Contraction, Expansion))
     with np.errstate(all="ignore"):
-        return np.asarray(np.abs(found - expected) <= count * np.finfo(found.dtype).eps * scale + more)
+        return np.asarray(np.abs(found - expected) <= count * float(ml_dtypes.finfo(found.dtype).eps) * scale + more)
 
 
 def _describe(sample: Sample, found: Array, expected: Array, wrong: Array) -> str:

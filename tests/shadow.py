@@ -410,7 +410,7 @@ def _resampled(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
     total = _apply(node, a)
     spread, size = (np.asarray(node.op.evaluate([y], sizes)[0]) for y in (da, np.abs(a) + da))
     count = node.attrs["places"].array.shape[0] + 2
-    error = spread + count * (np.finfo(value.dtype).eps * size + np.finfo(value.dtype).tiny)
+    error = spread + count * (float(ml_dtypes.finfo(value.dtype).eps) * size + float(ml_dtypes.finfo(value.dtype).tiny))
     error = np.where(np.isfinite(error), error, _INF)
     return total - error, total + error
 
@@ -422,7 +422,9 @@ def _windows_reduced(node: Node, xs: Sequence[Shadow], value: Array) -> Interval
         count = int(np.prod(node.attrs["sizes"])) + 1
         slack = 0.0
         if not _is_exact(node, False):
-            slack = count * np.finfo(value.dtype).eps * _apply(node, np.maximum(np.abs(x.lo), np.abs(x.hi)))
+            slack = (
+                count * float(ml_dtypes.finfo(value.dtype).eps) * _apply(node, np.maximum(np.abs(x.lo), np.abs(x.hi)))
+            )
         return lo - slack, hi + slack
     unknown = registry.get("window_max").evaluate([np.asarray(~x.known, np.int64)], node.attrs)[0]
     return _marked(np.asarray(unknown == 0))

@@ -289,7 +289,7 @@ def custom_op(
     ... def cube(x):
     ...     return x**3
     >>> gx.grad(cube)(np.float64(2.0))
-    array(12.)
+    np.float64(12.0)
     """
     if function is None:
         return lambda f: custom_op(f, result=result, vjp=vjp)

@@ -9,6 +9,7 @@ traced NumPy arrays gives a traced NumPy array, since that is what it would give
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -285,6 +286,21 @@ _REDUCTIONS = {
 }
 _ARGS = {name: _by_axis(getattr(reducing, name)) for name in ("argmax", "argmin")}
 
+
+def _positional(function: Callable[..., Any], *names: str | None) -> Callable[..., Any]:
+    """A method that takes by position what the function takes by keyword, as NumPy's methods do; None: by position in
+    both."""
+
+    @functools.wraps(function)
+    def method(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) > len(names):
+            raise TypeError(f"{function.__name__}() takes at most {len(names)} arguments, got {len(args)}")
+        plain = [value for name, value in zip(names, args, strict=False) if name is None]
+        return function(x, *plain, **{n: v for n, v in zip(names, args, strict=False) if n is not None}, **kwargs)
+
+    return method
+
+
 METHODS: dict[str, Callable[..., Any]] = {
     **_REDUCTIONS,
     **_ARGS,
@@ -312,16 +328,14 @@ METHODS: dict[str, Callable[..., Any]] = {
     "take": indexing.take,
     "dot": products.dot,
     "matmul": products.matmul,
-    "diagonal": lambda x, offset=0, axis1=0, axis2=1: arranging.diagonal(x, offset=offset, axis1=axis1, axis2=axis2),
-    "trace": lambda x, offset=0, axis1=0, axis2=1, dtype=None: arranging.trace(
-        x, offset=offset, axis1=axis1, axis2=axis2, dtype=dtype
-    ),
+    "diagonal": _positional(arranging.diagonal, "offset", "axis1", "axis2"),
+    "trace": _positional(arranging.trace, "offset", "axis1", "axis2", "dtype"),
     "cumsum": cumulating.cumsum,
     "cumprod": cumulating.cumprod,
-    "argsort": lambda x, axis=-1: sorting.argsort(x, axis=axis),
+    "argsort": _positional(sorting.argsort, "axis"),
     "topk": sorting.topk,
     "nonzero": sorting.nonzero,
-    "searchsorted": lambda x, v, side="left", sorter=None: sorting.searchsorted(x, v, side=side, sorter=sorter),
+    "searchsorted": _positional(sorting.searchsorted, None, "side", "sorter"),
     "copy": _copy,
     "clone": _copy,
     "softmax": reducing.softmax,
