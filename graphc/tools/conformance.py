@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import ModuleType
 
 from graphc import dtypes
-from graphc.errors import GraphcError
+from graphc.errors import GraphcError, MissingDependencyError
 from graphc.frontend.methods import ARRAY_FUNCTIONS, METHODS, UFUNC_FUNCTIONS
 from graphc.ir import registry
 from graphc.ir.op import Composite, Cumulative, Elementwise, Fused, Op, Reduction
@@ -90,9 +90,12 @@ def has(name: str) -> bool:
     if name.startswith("nn.functional."):
         return hasattr(functional, name.rpartition(".")[2])
     for part in name.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except MissingDependencyError:
+            return True
+        except AttributeError:
             return False
-        found = getattr(found, part)
     return not isinstance(found, ModuleType)
 
 
