@@ -288,8 +288,8 @@ def custom_op(
     >>> @gx.custom_op(vjp=lambda ct, y, x: 3 * ct * x**2)
     ... def cube(x):
     ...     return x**3
-    >>> gx.grad(cube)(np.float64(2.0))
-    array(12.)
+    >>> float(gx.grad(cube)(np.float64(2.0)))
+    12.0
     """
     if function is None:
         return lambda f: custom_op(f, result=result, vjp=vjp)
