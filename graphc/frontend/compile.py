@@ -131,9 +131,12 @@ class CompiledFunction:
         """A call with plain leaves; the next one like it may be native."""
         self.stats.calls += 1
         result = variant.call(args, self.stats)
-        if self._native is not None:
-            with self._lock:
+        # Another thread that holds the lock may be compiling: the next call can learn as well.
+        if self._native is not None and self._lock.acquire(blocking=False):
+            try:
                 self._native.learn(self, key, args, variant, self.stats._calls)
+            finally:
+                self._lock.release()
         return result
 
     def __copy__(self) -> CompiledFunction:

@@ -57,12 +57,13 @@ class Variant:
     @property
     def is_native(self) -> bool:
         """Whether native code can do all of a call whose state is settled: nothing to put on a tape, no argument to write
-        to, no captured array to compare."""
+        to, no captured array to compare, and nothing that would happen twice if a call that fails is made again."""
         grads = self.captured.grads
         return (
             self._call_op is None
             and not self._snapshots
             and not self.captured.mutated
+            and not self.executable.calls_host
             and all(grad.tensor is not None for grad in grads)
         )
 

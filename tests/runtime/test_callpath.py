@@ -672,6 +672,22 @@ def test_calls_under_an_outer_tape_stay_with_python(monkeypatch: pytest.MonkeyPa
     assert predict(x).requires_grad
 
 
+def test_calls_with_host_calls_stay_with_python(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @gx.compile
+    def f(x: Any, i: Any) -> Any:
+        gx.debug.print("sum {}", x.sum())
+        return x[i]
+
+    x, _ = arrays()
+    f(x, np.array([1]))
+    assert not went_native(monkeypatch, f, x, np.array([1]))
+    with pytest.raises(BoundsError):
+        f(x, np.array([7]))
+    assert capsys.readouterr().out.count("sum 6.0") <= 3
+
+
 # -- the code, and what a first call must not load ------------------------------------------------------------------------
 
 
