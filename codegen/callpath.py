@@ -15,7 +15,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from graphc.artifact import ENTRY, Artifact
-from graphc.callrecord import API, Argument, ArgumentKind, Entry, Guard, GuardKind, Item, ItemKind, Object, Output
+from graphc.callrecord import (
+    API,
+    Argument,
+    ArgumentKind,
+    Entry,
+    Field,
+    FieldKind,
+    Guard,
+    GuardKind,
+    Item,
+    ItemKind,
+    Object,
+    Output,
+    Template,
+)
 from graphc.codegen import llvm
 from graphc.codegen.link import link
 from graphc.codegen.text import Function
@@ -37,7 +51,7 @@ def callpath_artifact(target: Target) -> Artifact:
 def callpath_text() -> str:
     """The module's LLVM text, without attributes."""
     functions = [_load(), _argument(), _guard(), _matches(), _recycled(), _output(), _outputs(), _drop()]
-    functions += [_item(), _results(), _slow(), _run(), _call()]
+    functions += [_item(), _instance(), _results(), _slow(), _run(), _call()]
     table = f"@api = internal global [{API.WORDS} x i64] zeroinitializer, align 8"
     return "\n\n".join([table, *functions]) + "\n"
 
@@ -378,10 +392,45 @@ def _item() -> str:
     number = _invoke(f, API.SCALAR_NEW, "ptr", [f"ptr {memory}", f"ptr {dtype}", "ptr null"])
     f.do(f"ret ptr {number}")
     f.start(wrapped)
-    extra = _word(f, "%record", Item.EXTRA, "ptr")
-    return f.finish(
-        f"ret ptr {_invoke(f, API.CALL_ONE_ARGUMENT, 'ptr', [f'ptr {extra}', f'ptr {_current(f, value)}'])}"
-    )
+    template = _word(f, "%record", Item.EXTRA, "ptr")
+    made = f.emit(f"call ptr @instance(ptr {template}, ptr {_current(f, value)})")
+    return f.finish(f"ret ptr {made}")
+
+
+def _instance() -> str:
+    """A new object by a template, for an array; null with an exception set on failure."""
+    f = Function("ptr", "@instance", ["ptr %template", "ptr %array"])
+    failed, dropped = f.label("failed"), f.label("dropped")
+    type_ = _word(f, "%template", Template.TYPE, "ptr")
+    new = _invoke(f, API.TYPE_ALLOC, "ptr", [f"ptr {type_}", "i64 0"])
+    _require(f, f.emit(f"icmp ne ptr {new}, null"), failed)
+    fields, count = _word(f, "%template", Template.FIELDS, "ptr"), _word(f, "%template", Template.COUNT)
+    with _each(f, fields, count, Field.WORDS) as (record, _):
+        value = _word(f, record, Field.VALUE, "ptr")
+        place = f.emit(f"getelementptr i8, ptr {new}, i64 {_word(f, record, Field.OFFSET)}")
+        kinds = [FieldKind.INSTANCE, FieldKind.ARRAY, FieldKind.OBJECT]
+        instance, array, object_ = _switch(f, _word(f, record, Field.KIND), kinds)
+        shared, next_ = f.label("shared"), f.label("next")
+        f.start(array)
+        f.branch(shared)
+        f.start(object_)
+        f.branch(shared)
+        f.start(shared)
+        known = f.emit(f"phi ptr [ %array, %{array} ], [ {value}, %{object_} ]")
+        _invoke(f, API.INCREF, "void", [f"ptr {known}"])
+        f.do(f"store ptr {known}, ptr {place}, align 8")
+        f.branch(next_)
+        f.start(instance)
+        inner = f.emit(f"call ptr @instance(ptr {value}, ptr %array)")
+        f.do(f"store ptr {inner}, ptr {place}, align 8")
+        f.branch_if(f.emit(f"icmp eq ptr {inner}, null"), dropped, next_)
+        f.start(next_)
+    f.do(f"ret ptr {new}")
+    f.start(dropped)
+    _invoke(f, API.DECREF, "void", [f"ptr {new}"])
+    f.branch(failed)
+    f.start(failed)
+    return f.finish("ret ptr null")
 
 
 def _current(f: Function, number: str) -> str:

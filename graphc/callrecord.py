@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["API", "Argument", "ArgumentKind", "Entry", "Guard", "GuardKind", "Item", "ItemKind", "Object", "Output"]
+__all__ = [
+    *("API", "Argument", "ArgumentKind", "Entry", "Field", "FieldKind", "Guard", "GuardKind", "Item", "ItemKind"),
+    *("Object", "Output", "Template"),
+]
 
 
 class Entry(IntEnum):
@@ -120,8 +123,8 @@ class Output(IntEnum):
 
 
 class ItemKind(IntEnum):
-    """Output array number `VALUE`; the same passed to the callable `EXTRA`; a NumPy scalar of the dtype `EXTRA` from the
-    memory `VALUE`; argument number `VALUE`; the object `VALUE`; the same as item number `VALUE`."""
+    """Output array number `VALUE`; the same in a new instance by the template `EXTRA`; a NumPy scalar of the dtype
+    `EXTRA` from the memory `VALUE`; argument number `VALUE`; the object `VALUE`; the same as item number `VALUE`."""
 
     ARRAY = 0
     WRAPPED = 1
@@ -137,6 +140,32 @@ class Item(IntEnum):
     KIND = 0
     VALUE = 1
     EXTRA = 2
+    WORDS = 3
+
+
+class Template(IntEnum):
+    """How to make an instance of `TYPE`, a class with slots: what its `COUNT` slots hold."""
+
+    TYPE = 0
+    COUNT = 1
+    FIELDS = 2
+    WORDS = 3
+
+
+class FieldKind(IntEnum):
+    """The object `VALUE`; the array that the instance is for; a new instance by the template `VALUE`."""
+
+    OBJECT = 0
+    ARRAY = 1
+    INSTANCE = 2
+
+
+class Field(IntEnum):
+    """What the slot at byte `OFFSET` holds."""
+
+    KIND = 0
+    OFFSET = 1
+    VALUE = 2
     WORDS = 3
 
 
@@ -185,4 +214,5 @@ class API(IntEnum):
     SCALAR_NEW = 20
     LONG_FROM = 21
     LONG_AS = 22
-    WORDS = 23
+    TYPE_ALLOC = 23
+    WORDS = 24

@@ -235,21 +235,27 @@ def _add_results(
         if output.index in first:
             entry.add_item(ItemKind.REPEATED, first[output.index])
             continue
-        _add_item(entry, output, numbers, results)
+        if not _add_item(entry, output, numbers, results):
+            return False
         if output.index is not None:
             first[output.index] = place
     return True
 
 
-def _add_item(entry: NativeEntry, output: Output, numbers: dict[int, int], results: Sequence[Array]) -> None:
+def _add_item(entry: NativeEntry, output: Output, numbers: dict[int, int], results: Sequence[Array]) -> bool:
     if output.index is None:
         if output.argument is None:
             entry.add_item(ItemKind.OBJECT, entry.refer(output.value))
         else:
             entry.add_item(ItemKind.ARGUMENT, output.argument)
     elif output.kind == "tensor":
-        entry.add_item(ItemKind.WRAPPED, numbers[output.index], entry.refer(Tensor))
+        array = results[output.index]
+        template = entry.template(Tensor(array), array, (Version,))
+        if template is None:
+            return False
+        entry.add_item(ItemKind.WRAPPED, numbers[output.index], template)
     elif results[output.index].ndim == 0:
         entry.add_item(ItemKind.SCALAR, numbers[output.index], entry.refer(results[output.index].dtype))
     else:
         entry.add_item(ItemKind.ARRAY, numbers[output.index])
+    return True

@@ -25,7 +25,20 @@ import numpy as np
 import numpy.typing as npt
 
 from graphc.artifact import ENTRY, Artifact
-from graphc.callrecord import API, Argument, ArgumentKind, Entry, Guard, GuardKind, Item, ItemKind, Object, Output
+from graphc.callrecord import (
+    API,
+    Argument,
+    ArgumentKind,
+    Entry,
+    Field,
+    FieldKind,
+    Guard,
+    GuardKind,
+    Item,
+    ItemKind,
+    Object,
+    Output,
+)
 from graphc.runtime.buffers import pointer
 from graphc.runtime.image import MappedImage
 
@@ -58,6 +71,7 @@ _PYTHON_FUNCTIONS = {
     API.RESTORE_THREAD: "PyEval_RestoreThread",
     API.LONG_FROM: "PyLong_FromSsize_t",
     API.LONG_AS: "PyLong_AsSsize_t",
+    API.TYPE_ALLOC: "PyType_GenericAlloc",
 }
 
 
@@ -311,6 +325,25 @@ class NativeEntry:
         self.outputs.append(row)
         return len(self.outputs) - 1
 
+    def template(self, example: Any, array: Array, fresh: tuple[type, ...]) -> int | None:
+        """The address of a template for objects like `example`, which was made for `array` by its own class.
+
+        Its slots hold the array, instances of the classes `fresh` (each object has its own), or None, bools and small integers;
+        None if there is anything else.
+        """
+        fields: list[int] = []
+        for name in _slots(type(example)):
+            offset, value = slot_offset(type(example), name), getattr(example, name, _UNSET)
+            if value is _UNSET:
+                continue
+            row = _field(self, value, array, fresh)
+            if offset is None or row is None or word_at(example, offset) != id(value):
+                return None
+            fields += [row[0], offset, row[1]]
+        if type(example).__basicsize__ != _slots_end(type(example)):
+            return None
+        return self.table([self.refer(type(example)), len(fields) // Field.WORDS, self.table(fields)])
+
     def add_item(self, kind: ItemKind, value: int, extra: int = 0) -> None:
         """Add a leaf of the result."""
         row = np.zeros(Item.WORDS, np.uint64)
@@ -332,6 +365,28 @@ class NativeEntry:
         self.words[Entry.SPAN_COUNT] = len(self.spans)
         self.words[Entry.BUMPS] = self.table(self.bumps)
         self.words[Entry.BUMP_COUNT] = len(self.bumps)
+
+
+_UNSET = object()
+
+
+def _slots(type_: type) -> list[str]:
+    return [name for name in type_.__dict__ if slot_offset(type_, name) is not None]
+
+
+def _slots_end(type_: type) -> int:
+    """The size of an instance that has its slots and a list of weak references, if it has one, and nothing else."""
+    return object.__basicsize__ + 8 * (len(_slots(type_)) + ("__weakref__" in type_.__dict__))
+
+
+def _field(entry: NativeEntry, value: Any, array: Array, fresh: tuple[type, ...]) -> tuple[int, int] | None:
+    """Kind and value of a slot's record."""
+    if value is array:
+        return FieldKind.ARRAY, 0
+    if value is None or type(value) is bool or (type(value) is int and 0 <= value < 256):
+        return FieldKind.OBJECT, entry.refer(value)
+    inner = entry.template(value, array, fresh) if type(value) in fresh else None
+    return None if inner is None else (FieldKind.INSTANCE, inner)
 
 
 def _content(place: CellType | dict[str, Any], name: str) -> Any:
