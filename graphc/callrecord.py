@@ -10,8 +10,19 @@ from __future__ import annotations
 from enum import IntEnum
 
 __all__ = [
-    *("API", "Argument", "ArgumentKind", "Entry", "Field", "FieldKind", "Guard", "GuardKind", "Item", "ItemKind"),
-    *("Object", "Output", "Template"),
+    "API",
+    "Argument",
+    "ArgumentKind",
+    "Entry",
+    "Field",
+    "FieldKind",
+    "Guard",
+    "GuardKind",
+    "Item",
+    "ItemKind",
+    "Object",
+    "Output",
+    "Template",
 ]
 
 
