@@ -85,6 +85,17 @@ class NativeCalls:
         self, owner: Any, key: Hashable, args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64
     ) -> None:
         """Make or renew the entry for calls like this one, which the variant has just served."""
+        if variant.lock is None:
+            self._learn(owner, key, args, variant, counter)
+        elif variant.lock.acquire(blocking=False):  # or else another thread moves state
+            try:
+                self._learn(owner, key, args, variant, counter)
+            finally:
+                variant.lock.release()
+
+    def _learn(
+        self, owner: Any, key: Hashable, args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64
+    ) -> None:
         known = next((entry for k, v, entry in self._entries if v is variant and k == key), None)
         if known is not None:
             if known.busy:
@@ -135,6 +146,9 @@ def make_entry(args: tuple[Any, ...], variant: Variant, counter: ctypes.c_int64)
     frame, results = variant.executable.bound_frame(inputs)
     if not _add_state(entry, variant, settled, frame) or not _add_results(entry, variant, settled, frame, results):
         return None
+    again = variant.settled()
+    if again is None or (variant.lock is not None and again.sources is not settled.sources):
+        return None  # a gradient was set meanwhile
     for guard in captured.guards:
         entry.guard_scalar(guard.place, guard.name, guard.read())
     for tensor, present in captured.presence:
