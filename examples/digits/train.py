@@ -90,7 +90,7 @@ def torch_step(training, x, y):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     times = []
     for _ in range(200):
