@@ -65,7 +65,6 @@ _ARRANGING: dict[Any, Callable[..., Any]] = {
     np.array_split: arranging.array_split,
     np.hsplit: lambda ary, parts: shaping.split(ary, parts, 0 if ary.ndim == 1 else 1),
     np.vsplit: lambda ary, parts: shaping.split(ary, parts, 0),
-    np.unstack: lambda x, *, axis=0: shaping.unstack(x, axis=axis),
     np.matrix_transpose: shaping.matrix_transpose,
     np.resize: arranging.resize,
     np.append: lambda arr, values, axis=None: shaping.concat([arr, values], axis=axis),
@@ -93,10 +92,15 @@ _CUMULATING: dict[Any, Callable[..., Any]] = {
     np.cumprod: lambda a, axis=None, dtype=None: cumulating.cumprod(a, axis, dtype),
     np.nancumsum: lambda a, axis=None, dtype=None: cumulating.nancumsum(a, axis, dtype),
     np.nancumprod: lambda a, axis=None, dtype=None: cumulating.nancumprod(a, axis, dtype),
-    np.cumulative_sum: lambda x, /, *, axis=None, dtype=None, include_initial=False: cumulating.cumulative_sum(
+}
+
+#: Functions that NumPy has from 2.1 on, by name: the oldest NumPy that graphc runs with is 2.0.
+_NEWER: dict[str, Callable[..., Any]] = {
+    "unstack": lambda x, *, axis=0: shaping.unstack(x, axis=axis),
+    "cumulative_sum": lambda x, /, *, axis=None, dtype=None, include_initial=False: cumulating.cumulative_sum(
         x, axis=axis, dtype=dtype, include_initial=include_initial
     ),
-    np.cumulative_prod: lambda x, /, *, axis=None, dtype=None, include_initial=False: cumulating.cumulative_prod(
+    "cumulative_prod": lambda x, /, *, axis=None, dtype=None, include_initial=False: cumulating.cumulative_prod(
         x, axis=axis, dtype=dtype, include_initial=include_initial
     ),
 }
@@ -228,6 +232,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **_ELEMENTWISE,
     **_ARRANGING,
     **_CUMULATING,
+    **{getattr(np, name): function for name, function in _NEWER.items() if hasattr(np, name)},
     **_SORTING,
     **_WRITING,
     **_PRODUCTS,
