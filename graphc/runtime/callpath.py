@@ -96,6 +96,8 @@ def layout_is_known() -> bool:
         return False
     if object.__basicsize__ != Object.HEAD or np.lib.NumpyVersion(np.__version__) < "2.0.0":
         return False
+    if not all(hasattr(ctypes.pythonapi, name) for name in _PYTHON_FUNCTIONS.values()):
+        return False  # Python 3.10 exports no PyObject_CallOneArg.
     return _arrays_are_known() and _objects_are_known() and _numpy_table() is not None
 
 
