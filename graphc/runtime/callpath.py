@@ -377,8 +377,9 @@ def _slots(type_: type) -> list[str]:
 
 
 def _slots_end(type_: type) -> int:
-    """The size of an instance that has its slots and a list of weak references, if it has one, and nothing else."""
-    return object.__basicsize__ + 8 * (len(_slots(type_)) + ("__weakref__" in type_.__dict__))
+    """The size of an instance that has its slots and a list of weak references, if it has one, and nothing else. From
+    Python 3.12 on that list stands before the object (its offset is negative), where the allocator puts it."""
+    return object.__basicsize__ + 8 * (len(_slots(type_)) + (type_.__weakrefoffset__ > 0))
 
 
 def _field(entry: NativeEntry, value: Any, array: Array, fresh: tuple[type, ...]) -> tuple[int, int] | None:
