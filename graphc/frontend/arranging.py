@@ -43,7 +43,6 @@ __all__ = [
     "ediff1d",
     "gradient",
     "insert",
-    "matrix_diagonal",
     "meshgrid",
     "pad",
     "resize",
@@ -390,11 +389,6 @@ def rollaxis(x: Any, axis: int, start: int = 0) -> Tensor:
     order = [a for a in range(tensor.ndim) if a != number]
     order.insert(start - (1 if number < start else 0), number)
     return permute_dims(tensor, order)
-
-
-def matrix_diagonal(x: Any, /, *, offset: int = 0) -> Tensor:
-    """The diagonal of the last two axes, as the Array API's `linalg.diagonal`."""
-    return diagonal(x, offset=offset, axis1=-2, axis2=-1)
 
 
 # -- joining and cutting by known positions --------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The compile driver's lower half: a graph becomes an executable, from the disk cache where it is there. Layer 5.
 
-This is the one module that joins passes, codegen and runtime. Code is keyed by the optimiser's input in canonical text
+This module joins passes, codegen and runtime. Code is keyed by the optimiser's input in canonical text
 (no names, no locations), the writes, the options, the target, the LLVM version and a digest of graphc's own sources.
 """
 

@@ -8,13 +8,13 @@ of their sorted keys where keys can be sorted, so that order does not matter for
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from graphc.errors import StructureError
 
-__all__ = ["Structure", "flatten", "map_leaves", "unflatten"]
+__all__ = ["Structure", "flatten", "unflatten"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,3 @@ def _build(s: Structure, supply: Iterator[Any]) -> Any:
     if issubclass(s.kind, dict):
         return s.kind(zip(s.data, children, strict=True))
     return s.kind(**dict(zip(s.data, children, strict=True)))
-
-
-def map_leaves(function: Callable[[Any], Any], x: Any) -> Any:
-    """The container with a function applied to each leaf."""
-    leaves, _, structure = flatten(x)
-    return unflatten(structure, [function(leaf) for leaf in leaves])
