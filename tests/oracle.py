@@ -16,7 +16,6 @@ from graphc import dtypes
 from graphc.dtypes import float64
 from graphc.ir.graph import Literal
 from graphc.ir.op import Composite, Contraction, Cumulative, Elementwise, Expansion, Fused, Op, Reduction
-from graphc.ops import mathlib
 
 __all__ = ["fault", "same_bits", "same_elements"]
 
@@ -51,7 +50,7 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
     is_float = dtypes.from_numpy(expected.dtype).is_float
     if is_float and isinstance(op, Elementwise) and not op.exact:
         expected, right = _within_bound(op, sample, found, expected)
-    elif is_float and op.name in ("sum", "prod", "dot", "convolution", "window_sum", "resample"):
+    elif is_float and (isinstance(op, Contraction) or (isinstance(op, (Reduction, Expansion)) and not op.exact)):
         right = same_elements(found, expected, True) | _near(op, sample, found, expected)
     elif is_float and isinstance(op, Cumulative) and not op.exact:
         # Each of n steps is right to a few ulp of numbers of moderate size.
@@ -69,7 +68,7 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
 def _within_bound(op: Elementwise, sample: Sample, found: Array, expected: Array) -> tuple[Array, Array]:
     dtype = dtypes.from_numpy(expected.dtype)
     # 16-bit floats are computed in float32 and rounded once.
-    bound = 0.5 if dtype.is_short_float else mathlib.BOUNDS[{"power": "pow"}.get(op.name, op.name), dtype.name]
+    bound = op.bound(dtype)
     exact = expected
     if dtype is not float64:
         exact = op.evaluate([x.astype(np.float64) for x in sample.operands], sample.attrs)[0]

@@ -29,7 +29,6 @@ from graphc import dtypes
 from graphc.ir import registry
 from graphc.ir.graph import Graph, Literal, Node, Value
 from graphc.ir.op import Composite, Contraction, Elementwise, Expansion, Fused, Movement, Op, Reduction, lengthened
-from graphc.ops import mathlib
 from graphc.ops.numpy_scalar import NumpyScalar
 
 __all__ = ["Shadow", "agrees", "shadow", "twin"]
@@ -176,7 +175,7 @@ def _is_unordered(node: Node, contract: bool) -> bool:
 
 def _ulps(op: Op, dtype: Any) -> float:
     if isinstance(op, Elementwise) and not op.exact and not dtypes.from_numpy(dtype).is_short_float:
-        return mathlib.BOUNDS[{"power": "pow"}.get(op.name, op.name), dtypes.from_numpy(dtype).name] + 4.0
+        return op.bound(dtypes.from_numpy(dtype)) + 4.0
     return 1.0
 
 

@@ -240,8 +240,9 @@ class Elementwise(Op):
 
     `scalar(s, *xs, **attrs)` lowers to the scalar protocol. `partials(b, y, *xs, **attrs)` gives the partial
     derivative by each operand: a value, a literal, a `Masked`, or None for zero; where that is not enough (operands
-    and result differ in dtype), `vjp(b, ct, *xs, **attrs)` gives the operands' cotangents instead. `exact` says
-    that the result is exactly rounded, so that compiled code is bit-equal to NumPy; `heavy` that recomputing it
+    and result differ in dtype), `vjp(b, ct, *xs, **attrs)` gives the operands' cotangents instead. `ulp` bounds the
+    error of finite results in units in the last place of the exact result, for float32 and for float64; None
+    says that results are exactly rounded, so that compiled code is bit-equal to NumPy. `heavy`: recomputing it
     costs more than a load. `domain` has, per operand, the interval from which samples for derivatives are drawn.
     """
 
@@ -254,9 +255,20 @@ class Elementwise(Op):
     scalar: Callable[..., Any]
     partials: Callable[..., Sequence[Any]] | None = None
     vjp: Callable[..., Sequence[Any]] | None = None
-    exact: bool = True
+    ulp: tuple[float, float] | None = None
     heavy: bool = False
     domain: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether results are exactly rounded."""
+        return self.ulp is None
+
+    def bound(self, dtype: DType) -> float:
+        """The bound on the error of a result of a float dtype in ulp; 16-bit floats are float32 results, rounded once more."""
+        if self.ulp is None or dtype.is_short_float:
+            return 0.5
+        return self.ulp[0 if dtype.bits == 32 else 1]
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         self.check_attributes(attrs)

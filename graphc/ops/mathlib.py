@@ -1,9 +1,9 @@
 """The math library over the scalar protocol: exponentials, logarithms, hyperbolic and error functions. Layer 2.
 
 Branch-free and without tables: polynomials, bit tricks and selects, so one text serves every vector width. Each function
-is right on all of its domain, subnormals included, signed zeros, infinities and NaN as in C; `BOUNDS` holds the bound on
-its error in ulp (units in the last place of the exact result), which tests/ops/test_mathlib.py enumerates. Polynomials and
-their errors stand in graphc/ops/coefficients.py. Trigonometric functions live in `mathtrig`, powers in `mathpower`.
+is right on all of its domain, subnormals included, signed zeros, infinities and NaN as in C; the bounds on errors stand
+with the ops (`graphc.ops.transcendental`), where tests/ops/test_mathlib.py reads them. Polynomials and their errors stand in
+graphc/ops/coefficients.py. Trigonometric functions live in `mathtrig`, powers in `mathpower`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from graphc.ops.softfloat import pow2
 
 __all__ = [
     "BINARY",
-    "BOUNDS",
     "UNARY",
     "acos",
     "acosh",
@@ -392,37 +391,3 @@ _FUNCTIONS = (
 UNARY: dict[str, Callable[[Scalar, S], S]] = {function.__name__: function for function in _FUNCTIONS}
 #: The functions of two operands, by name.
 BINARY: dict[str, Callable[[Scalar, S, S], S]] = {"pow": pow, "atan2": atan2, "hypot": hypot}
-
-#: float32 and float64; measured maxima on millions and thousands of points, with some margin.
-_ULP: dict[str, tuple[float, float]] = {
-    "exp": (1.0, 1.0),
-    "exp2": (1.0, 1.0),
-    "expm1": (1.2, 1.0),
-    "log": (0.9, 0.7),
-    "log1p": (1.0, 0.9),
-    "log2": (1.4, 1.3),
-    "log10": (1.4, 1.2),
-    "sigmoid": (2.5, 2.2),
-    "tanh": (1.6, 1.5),
-    "sinh": (0.9, 0.9),
-    "cosh": (0.9, 0.9),
-    "asinh": (1.9, 1.6),
-    "acosh": (1.8, 1.8),
-    "atanh": (2.1, 1.6),
-    "erf": (1.0, 1.1),
-    "erfc": (3.8, 3.2),
-    "sin": (0.85, 0.85),
-    "cos": (0.85, 0.85),
-    "tan": (2.3, 2.3),
-    "asin": (1.3, 1.4),
-    "acos": (1.3, 1.4),
-    "atan": (1.4, 1.5),
-    "cbrt": (0.51, 0.51),
-    "pow": (0.55, 1.2),
-    "atan2": (1.6, 1.6),
-    "hypot": (0.51, 0.51),
-}
-#: (function, dtype name) -> bound on the error in ulp, where the result is finite.
-BOUNDS: dict[tuple[str, str], float] = {
-    (name, dtype): bound for name, bounds in _ULP.items() for dtype, bound in zip(("f32", "f64"), bounds, strict=True)
-}

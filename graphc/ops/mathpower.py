@@ -1,4 +1,4 @@
-"""The math library: powers, roots and lengths. Layer 2. Bounds stand in `graphc.ops.mathlib.BOUNDS`."""
+"""The math library: powers, roots and lengths. Layer 2. Bounds stand with the ops in `transcendental`."""
 
 from __future__ import annotations
 

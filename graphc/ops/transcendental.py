@@ -1,6 +1,7 @@
 """Elementwise functions that are not exactly rounded: exponentials, logarithms, circular, hyperbolic, error function. Layer 2.
 
-All take floats and give NaN for NaN. Bounds of the error of compiled code stand in `graphc.ops.mathlib`.
+All take floats and give NaN for NaN. `ulp` is the greatest error of compiled code found over all float32 numbers and, for
+float64, over many, with some margin (docs/accuracy.md).
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def _function(
     scalar: Callable[..., S],
     partials: Callable[..., Sequence[Any]],
     *,
+    ulp: tuple[float, float],
     arity: int = 1,
     domain: tuple[tuple[float, float], ...] = (),
 ) -> Elementwise:
@@ -71,7 +73,7 @@ def _function(
             numpy=numpy,
             scalar=scalar,
             partials=partials,
-            exact=False,
+            ulp=ulp,
             heavy=True,
             domain=domain,
         )
@@ -95,6 +97,7 @@ exp = _function(
     np.exp,
     mathlib.exp,
     lambda b, y, x: (y,),
+    ulp=(1.0, 1.0),
 )
 
 exp2 = _function(
@@ -103,6 +106,7 @@ exp2 = _function(
     np.exp2,
     mathlib.exp2,
     lambda b, y, x: (b.multiply(y, _LN2),),
+    ulp=(1.0, 1.0),
 )
 
 expm1 = _function(
@@ -111,6 +115,7 @@ expm1 = _function(
     np.expm1,
     mathlib.expm1,
     lambda b, y, x: (b.add(y, 1.0),),
+    ulp=(1.2, 1.0),
 )
 
 log = _function(
@@ -120,6 +125,7 @@ log = _function(
     mathlib.log,
     lambda b, y, x: (b.reciprocal(x),),
     domain=((0.2, 4.0),),
+    ulp=(0.9, 0.7),
 )
 
 log2 = _function(
@@ -129,6 +135,7 @@ log2 = _function(
     mathlib.log2,
     lambda b, y, x: (b.reciprocal(b.multiply(x, _LN2)),),
     domain=((0.2, 4.0),),
+    ulp=(1.4, 1.3),
 )
 
 log10 = _function(
@@ -138,6 +145,7 @@ log10 = _function(
     mathlib.log10,
     lambda b, y, x: (b.reciprocal(b.multiply(x, _LN10)),),
     domain=((0.2, 4.0),),
+    ulp=(1.4, 1.2),
 )
 
 log1p = _function(
@@ -147,6 +155,7 @@ log1p = _function(
     mathlib.log1p,
     lambda b, y, x: (b.reciprocal(b.add(x, 1.0)),),
     domain=((-0.7, 4.0),),
+    ulp=(1.0, 0.9),
 )
 
 cbrt = _function(
@@ -156,6 +165,7 @@ cbrt = _function(
     mathlib.cbrt,
     lambda b, y, x: (b.reciprocal(b.multiply(b.square(y), 3.0)),),
     domain=((0.2, 4.0),),
+    ulp=(0.51, 0.51),
 )
 
 
@@ -167,6 +177,7 @@ sin = _function(
     np.sin,
     mathlib.sin,
     lambda b, y, x: (b.cos(x),),
+    ulp=(0.85, 0.85),
 )
 
 cos = _function(
@@ -175,6 +186,7 @@ cos = _function(
     np.cos,
     mathlib.cos,
     lambda b, y, x: (b.negative(b.sin(x)),),
+    ulp=(0.85, 0.85),
 )
 
 tan = _function(
@@ -184,6 +196,7 @@ tan = _function(
     mathlib.tan,
     lambda b, y, x: (b.add(b.square(y), 1.0),),
     domain=((-1.2, 1.2),),
+    ulp=(2.3, 2.3),
 )
 
 asin = _function(
@@ -193,6 +206,7 @@ asin = _function(
     mathlib.asin,
     lambda b, y, x: (_inverse_root_of_one_minus_square(b, x),),
     domain=((-0.9, 0.9),),
+    ulp=(1.3, 1.4),
 )
 
 acos = _function(
@@ -202,6 +216,7 @@ acos = _function(
     mathlib.acos,
     lambda b, y, x: (b.negative(_inverse_root_of_one_minus_square(b, x)),),
     domain=((-0.9, 0.9),),
+    ulp=(1.3, 1.4),
 )
 
 atan = _function(
@@ -210,6 +225,7 @@ atan = _function(
     np.arctan,
     mathlib.atan,
     lambda b, y, x: (b.reciprocal(b.add(b.square(x), 1.0)),),
+    ulp=(1.4, 1.5),
 )
 
 
@@ -221,6 +237,7 @@ sinh = _function(
     np.sinh,
     mathlib.sinh,
     lambda b, y, x: (b.cosh(x),),
+    ulp=(0.9, 0.9),
 )
 
 cosh = _function(
@@ -229,6 +246,7 @@ cosh = _function(
     np.cosh,
     mathlib.cosh,
     lambda b, y, x: (b.sinh(x),),
+    ulp=(0.9, 0.9),
 )
 
 tanh = _function(
@@ -237,6 +255,7 @@ tanh = _function(
     np.tanh,
     mathlib.tanh,
     lambda b, y, x: (b.multiply(b.subtract(1.0, y), b.add(y, 1.0)),),
+    ulp=(1.6, 1.5),
 )
 
 asinh = _function(
@@ -245,6 +264,7 @@ asinh = _function(
     np.arcsinh,
     mathlib.asinh,
     lambda b, y, x: (b.reciprocal(b.sqrt(b.add(b.square(x), 1.0))),),
+    ulp=(1.9, 1.6),
 )
 
 acosh = _function(
@@ -254,6 +274,7 @@ acosh = _function(
     mathlib.acosh,
     lambda b, y, x: (b.reciprocal(b.sqrt(b.multiply(b.subtract(x, 1.0), b.add(x, 1.0)))),),
     domain=((1.2, 4.0),),
+    ulp=(1.8, 1.8),
 )
 
 atanh = _function(
@@ -263,6 +284,7 @@ atanh = _function(
     mathlib.atanh,
     lambda b, y, x: (_inverse_of_one_minus_square(b, x),),
     domain=((-0.9, 0.9),),
+    ulp=(2.1, 1.6),
 )
 
 
@@ -280,6 +302,7 @@ erf = _function(
     references.erf,
     mathlib.erf,
     lambda b, y, x: (_gaussian(b, x),),
+    ulp=(1.0, 1.1),
 )
 
 erfc = _function(
@@ -288,6 +311,7 @@ erfc = _function(
     references.erfc,
     mathlib.erfc,
     lambda b, y, x: (b.negative(_gaussian(b, x)),),
+    ulp=(3.8, 3.2),
 )
 
 sigmoid = _function(
@@ -296,6 +320,7 @@ sigmoid = _function(
     references.sigmoid,
     mathlib.sigmoid,
     lambda b, y, x: (b.multiply(y, b.subtract(1.0, y)),),
+    ulp=(2.5, 2.2),
 )
 
 
@@ -316,6 +341,7 @@ atan2 = _function(
     _atan2_partials,
     arity=2,
     domain=((0.3, 3.0), (0.3, 3.0)),
+    ulp=(1.6, 1.6),
 )
 
 
@@ -333,6 +359,7 @@ hypot = _function(
     mathlib.hypot,
     _hypot_partials,
     arity=2,
+    ulp=(0.51, 0.51),
 )
 
 
@@ -380,7 +407,7 @@ power = register(
         numpy=_power_numpy,
         scalar=_power_scalar,
         partials=_power_partials,
-        exact=False,
+        ulp=(0.55, 1.2),
         heavy=True,
         domain=((0.3, 2.0), (-2.0, 2.0)),
     )
