@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from graphc import dtypes
 from graphc.dtypes import DType
 from graphc.errors import DTypeError, InterpreterError, ShapeError, message
+from graphc.forward import Tangents, push
 from graphc.ir.dims import Dim, Expr, Symbol, substitute, symbols_of
 from graphc.ir.dims import evaluate as evaluate_dim
 from graphc.ir.graph import Attribute, Graph, Node, Value, input_value, make, rebuild, substitute_type
 from graphc.ir.op import Builder, Op, materialize, run_graph
 from graphc.ir.types import Shape, TensorType, TokenType, Type
+from graphc.reverse import Step
 
-__all__ = ["NumpyBuilder", "bind_symbols", "evaluate", "evaluate_all", "specialize", "vjp"]
+__all__ = ["NumpyBuilder", "bind_symbols", "evaluate", "evaluate_all", "jvp", "specialize", "vjp"]
 
 Array = NDArray[Any]
 
@@ -176,3 +178,18 @@ def vjp(
     with np.errstate(all="ignore"):
         found = op.differentiate(b, operands, results, cotangents, attrs)
         return tuple(materialize(b, ct) for ct in found)
+
+
+def jvp(
+    op: Op, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Mapping[str, Attribute]
+) -> tuple[Any, ...]:
+    """The tangents of an op's results on arrays, masks applied; None for zero."""
+    b = NumpyBuilder()
+    into, out = [("operand", k) for k in range(len(operands))], [("result", k) for k in range(len(results))]
+    found = Tangents(b)
+    for key, tangent in zip(into, tangents, strict=True):
+        if tangent is not None:
+            found.set(key, tangent)
+    with np.errstate(all="ignore"):
+        push(b, [Step(op, attrs, operands, results, into, out)], found)
+        return tuple(found.plain(key) for key in out)

@@ -1,4 +1,4 @@
-"""Reverse-mode differentiation: the one driver of the dynamic tape and of the differentiation pass. Layer 3.
+"""Reverse-mode differentiation: the one driver of the dynamic tape and of the differentiation pass. Layer 2.
 
 The driver walks steps (applications of ops) from last to first and asks each op's rule for its operands' cotangents. A
 cotangent is a pair (value, mask): the cotangent is `value` where the mask holds and exactly zero elsewhere; mask None

@@ -14,6 +14,7 @@ from graphc.passes.differentiate import Differentiate
 from graphc.passes.fold import ConstantFold
 from graphc.passes.fusion import Fusion
 from graphc.passes.inline import InlineComposites
+from graphc.passes.linearize import Linearize
 from graphc.passes.simplify import Simplify
 from graphc.passes.widen import Widen
 
@@ -38,6 +39,7 @@ PASSES: dict[str, Callable[..., Pass]] = {
     ConstantFold.name: ConstantFold,
     DeadCode.name: DeadCode,
     Differentiate.name: Differentiate,
+    Linearize.name: Linearize,
     Widen.name: Widen,
     Fusion.name: Fusion,
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -45,6 +45,7 @@ __all__ = [
     "Sorting",
     "Source",
     "Special",
+    "apply_graph",
     "materialize",
     "run_graph",
     "type_error",
@@ -141,6 +142,18 @@ def materialize(b: Builder, cotangent: Any) -> Any:
     return b.select(mask, value, b.like(value, 0.0))
 
 
+def apply_graph(b: Builder, graph: Graph, arguments: Mapping[int, Any] | Sequence[Any]) -> tuple[Any, ...]:
+    """The outputs of a closed graph on values of a builder's world, one op after the other; `arguments` by input number."""
+    values: dict[Value, Any] = {}
+    for node in graph.nodes:
+        if node.op.name == "input":
+            values[node.result] = arguments[node.attrs["index"]]
+        else:
+            results = b.apply(node.op, tuple(values[v] for v in node.operands), dict(node.attrs))
+            values.update(zip(node.results, results, strict=True))
+    return tuple(values[v] for v in graph.outputs)
+
+
 def run_graph(graph: Graph, arguments: Sequence[Array]) -> tuple[Array, ...]:
     """Evaluate a closed graph of static shapes on arrays, by each op's NumPy definition; values are freed when dead.
 
@@ -173,7 +186,9 @@ class Op:
 
     `attributes` are the names of the attributes, all required. `fallible` nodes may be dropped when unused but not hoisted
     out of a branch or loop; `effect` nodes are ordered by tokens and never dropped. `narrow` says that native code takes
-    16-bit floats as they are stored, for it only copies or converts them; other ops compute in float32 and round.
+    16-bit floats as they are stored, for it only copies or converts them; other ops compute in float32 and round. `linear`
+    says how results depend on floating-point operands: on all of them "together" (f(x + u, y + v) = f(x, y) + f(u, v)) or on
+    "each" while the others are fixed; forward mode follows.
     """
 
     kind: ClassVar[str] = "op"
@@ -186,6 +201,7 @@ class Op:
     fallible: bool = False
     effect: bool = False
     narrow: bool = False
+    linear: Literal["", "together", "each"] = ""
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         """Result types; raises the project's ShapeError or DTypeError. This is also the verifier's rule."""
@@ -202,6 +218,26 @@ class Op:
         nothing depends on are None."""
         raise NotImplementedError
 
+    def push_forward(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Attrs
+    ) -> Any:
+        """Tangents of the results from those of the operands, at least one of which is not None (zero): a value or None for
+        each. NotImplemented where nothing declared says how: then `graphc.forward` transposes `differentiate`."""
+        if not self.linear:
+            return NotImplemented
+        if not any(_is_float(b, y) for y in results):
+            return [None] * len(results)
+        together = [x if not _is_float(b, x) else t for x, t in zip(operands, tangents, strict=True)]
+        if self.linear == "together":
+            lifted = [b.like(x, 0.0) if t is None else t for x, t in zip(operands, together, strict=True)]
+            return list(b.apply(self, tuple(lifted), dict(attrs)))
+        found: list[Any] = []
+        for k, tangent in enumerate(tangents):
+            if tangent is not None and _is_float(b, operands[k]):
+                (term,) = b.apply(self, (*operands[:k], tangent, *operands[k + 1 :]), dict(attrs))
+                found = [term if not found else b.add(found[0], term)]
+        return found or [None]
+
     def check_attributes(self, attrs: Attrs) -> None:
         """Every declared attribute is there, and no other."""
         if set(attrs) != set(self.attributes):
@@ -215,6 +251,10 @@ class Op:
         if len(found) != len(operands):
             raise DTypeError(type_error(self.name, "takes tensors, not tokens", operands))
         return found
+
+
+def _is_float(b: Builder, x: Any) -> bool:
+    return b.type(x).dtype.is_float
 
 
 def lengthened(op: Op, operands: Sequence[Array]) -> Sequence[Array]:
@@ -309,6 +349,53 @@ class Elementwise(Op):
                 out.append(b.multiply(ct, partial))
         return out
 
+    def push_forward(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Attrs
+    ) -> Any:
+        """From the partial derivatives. Tangents are values or `(value, mask)` pairs, the result's too: a mask stays as long as
+        all terms have the same."""
+        if not _is_float(b, results[0]):
+            return [None]
+        smooth = [t for x, t in zip(operands, tangents, strict=True) if _is_float(b, x)]
+        masks = [t[1] for t in smooth if isinstance(t, tuple)]
+        if self.linear == "together" and all(t is not None for t in smooth) and (not masks or len(smooth) == 1):
+            plain = [t[0] if isinstance(t, tuple) else t for t in tangents]
+            (value,) = Op.push_forward(self, b, operands, results, plain, attrs)
+            return [(value, masks[0]) if masks else value]
+        if self.partials is None:
+            return [None] if self.vjp is None else NotImplemented
+        terms: list[tuple[Any, Any]] = []
+        partials = self.partials(b, results[0], *operands, **attrs)
+        for x, tangent, partial in zip(operands, tangents, partials, strict=True):
+            if tangent is not None and partial is not None and _is_float(b, x):
+                terms.append(_times(b, tangent, partial))
+        return [_added(b, terms)]
+
+
+def _times(b: Builder, tangent: Any, partial: Any) -> tuple[Any, Any]:
+    """A tangent, with or without a mask, times a partial derivative: a value and a mask (None: everywhere)."""
+    value, mask = tangent if isinstance(tangent, tuple) else (tangent, None)
+    factor = partial
+    if isinstance(partial, Masked):
+        factor = 1 if partial.factor is None else partial.factor
+        mask = partial.mask if mask is None else b.bitwise_and(mask, partial.mask)
+    if isinstance(factor, (int, float)) and factor in (1, -1):
+        return (value if factor == 1 else b.negative(value)), mask
+    return b.multiply(value, factor), mask
+
+
+def _added(b: Builder, terms: Sequence[tuple[Any, Any]]) -> Any:
+    """The sum of masked terms; None for none."""
+    if not terms:
+        return None
+    masks = [mask for _, mask in terms]
+    alike = all(mask is masks[0] for mask in masks)
+    values = [value if alike or mask is None else materialize(b, (value, mask)) for value, mask in terms]
+    total = values[0]
+    for value in values[1:]:
+        total = b.add(total, value)
+    return (total, masks[0]) if alike and masks[0] is not None else total
+
 
 @dataclass(frozen=True, slots=True)
 class Guard:
@@ -346,6 +433,7 @@ class Movement(Op):
     vjp: Callable[..., Sequence[Any]]
     view: bool = False
     narrow: bool = True
+    linear: Literal["", "together", "each"] = "together"
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         self.check_attributes(attrs)
@@ -419,6 +507,19 @@ class Reduction(Op):
             return [None]
         return [self.vjp(b, cotangents[0], results[0], operands[0], attrs["axes"])]
 
+    def push_forward(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Attrs
+    ) -> Any:
+        """Each element goes into one result, so that the cotangent of ones holds all partial derivatives."""
+        if self.vjp is None or not _is_float(b, results[0]):
+            return [None]
+        if self.linear:
+            return super().push_forward(b, operands, results, tangents, attrs)
+        weights = self.vjp(b, b.like(results[0], 1.0), results[0], operands[0], attrs["axes"])
+        factor, mask = weights if isinstance(weights, tuple) else (weights, None)
+        term = b.multiply(tangents[0], factor)
+        return [b.sum(term if mask is None else materialize(b, (term, mask)), axes=attrs["axes"])]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cumulative(Op):
@@ -483,6 +584,7 @@ class Contraction(Op):
     shape: Callable[..., Shape]
     numpy: Callable[..., Array]
     vjp: Callable[..., Sequence[Any]]
+    linear: Literal["", "together", "each"] = "each"
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         self.check_attributes(attrs)

@@ -91,5 +91,6 @@ convert = register(
         numpy=_numpy,
         scalar=_scalar,
         vjp=_vjp,
+        linear="together",
     )
 )

@@ -461,6 +461,7 @@ convolution = register(
         rule=_rule,
         numpy=_numpy,
         vjp=_vjp,
+        linear="each",
         expand=_expand,
     )
 )

@@ -66,6 +66,7 @@ cumulative_sum = register(
         combine=lambda s, y, x: s.add(y, x),
         start=lambda dtype: -0.0 if dtype.is_float else 0,
         vjp=lambda b, ct, y, x, axis, reverse: [b.cumulative_sum(ct, axis=axis, reverse=not reverse)],
+        linear="together",
     )
 )
 
@@ -192,15 +193,16 @@ def _logaddexp_scalar(s: Scalar, y: S, x: S) -> S:
 
 
 def _logsumexp_vjp(b: Builder, ct: Any, y: Any, x: Any, axis: int, reverse: bool) -> list[Any]:
-    """ct_x[j] = sum over i >= j of ct[i] * exp(x[j] - y[i]), in logarithms, so that nothing overflows; the positive and
-    the negative part of ct apart."""
-    zero = b.like(ct, 0.0)
-    parts = []
-    for part in (b.maximum(ct, zero), b.maximum(b.negative(ct), zero)):
-        logs = b.subtract(b.log(part), y)
-        total = b.cumulative_logsumexp(logs, axis=axis, reverse=not reverse)
-        parts.append(b.exp(b.add(total, x)))
-    return [b.subtract(*parts)]
+    """ct_x[j] = exp(x[j] - y[j]) * g[j], g[j] = ct[j] + exp(y[j] - y[j + 1]) * g[j + 1]: all factors are at most 1, so that
+    nothing overflows."""
+    later = _shifted(b, y, axis, not reverse, math.inf)
+    g = b.linear_recurrence(_share(b, y, later), ct, axis=axis, reverse=not reverse)
+    return [b.multiply(_share(b, x, y), g)]
+
+
+def _share(b: Builder, part: Any, whole: Any) -> Any:
+    """exp(part - whole), where infinities that are equal give 1."""
+    return b.exp(b.select(b.equal(part, whole), b.like(part, 0.0), b.subtract(part, whole)))
 
 
 cumulative_logsumexp = register(

@@ -8,7 +8,7 @@ axis cannot be indexed in any mode, except by no index at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,7 @@ take = register(
         numpy=_take_numpy,
         narrow=True,
         vjp=_take_vjp,
+        linear="together",
         fallible=True,
     )
 )
@@ -174,6 +175,7 @@ def _scatter(
     *,
     bools: bool = False,
     narrow: bool = False,
+    linear: Literal["", "together"] = "",
 ) -> Indexing:
     return register(
         Indexing(
@@ -185,6 +187,7 @@ def _scatter(
             combine=combine,
             vjp=vjp,
             narrow=narrow,
+            linear=linear,
             fallible=True,
         )
     )
@@ -203,6 +206,7 @@ scatter_add = _scatter(
     np.add.at,
     lambda s, old, new: s.add(old, new),
     _scatter_add_vjp,
+    linear="together",
 )
 
 
@@ -236,6 +240,7 @@ scatter_set = _scatter(
     _scatter_set_vjp,
     bools=True,
     narrow=True,
+    linear="together",
 )
 
 

@@ -223,5 +223,6 @@ select = register(
         narrow=True,
         scalar=lambda s, c, x, y: s.select(c, x, y),
         partials=lambda b, z, c, x, y: (None, Masked(c), Masked(b.logical_not(c))),
+        linear="together",
     )
 )

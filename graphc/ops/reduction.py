@@ -61,6 +61,7 @@ sum_ = register(
         combine=lambda s, x, y: s.add(x, y),
         identity=lambda dtype: -0.0 if dtype.is_float else 0,
         vjp=lambda b, ct, y, x, axes: _expand(b, ct, b.type(x).shape, axes),
+        linear="together",
     )
 )
 

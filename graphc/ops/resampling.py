@@ -129,6 +129,7 @@ resample = register(
         rule=_rule,
         numpy=_numpy,
         vjp=_vjp,
+        linear="together",
         expand=_expand,
     )
 )

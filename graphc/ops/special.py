@@ -91,5 +91,6 @@ barrier = register(
         rule=_barrier_rule,
         numpy=lambda x, instance: x,
         vjp=_barrier_vjp,
+        linear="together",
     )
 )

@@ -222,7 +222,14 @@ def _check_windows(
 
 
 def _window_reduction(
-    reduction: Reduction, what: str, derivative: str, *, combine: str, vjp: Callable[..., Any], exact: bool
+    reduction: Reduction,
+    what: str,
+    derivative: str,
+    *,
+    combine: str,
+    vjp: Callable[..., Any],
+    exact: bool,
+    linear: bool,
 ) -> Expansion:
     """`window_<name>`: a reduction over windows; few elements are combined one after the other by the elementwise op
     `combine`."""
@@ -268,6 +275,7 @@ def _window_reduction(
             rule=rule,
             numpy=evaluate,
             vjp=cotangent,
+            linear="together" if linear else "",
             expand=expand,
             exact=exact,
         )
@@ -333,6 +341,10 @@ _FIRST = """Of zeros with different signs either. Derivative: all goes to the fi
             row-major order (to the first NaN)."""
 _ALIKE = "Derivative: to all elements alike."
 
-window_sum = _window_reduction(sum_, "sum", _ALIKE, combine="add", vjp=_sum_vjp, exact=False)
-window_max = _window_reduction(max_, "greatest element", _FIRST, combine="maximum", vjp=_extremum_vjp, exact=True)
-window_min = _window_reduction(min_, "least element", _FIRST, combine="minimum", vjp=_extremum_vjp, exact=True)
+window_sum = _window_reduction(sum_, "sum", _ALIKE, combine="add", vjp=_sum_vjp, exact=False, linear=True)
+window_max = _window_reduction(
+    max_, "greatest element", _FIRST, combine="maximum", vjp=_extremum_vjp, exact=True, linear=False
+)
+window_min = _window_reduction(
+    min_, "least element", _FIRST, combine="minimum", vjp=_extremum_vjp, exact=True, linear=False
+)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 
-from graphc.dtypes import float64
-from graphc.interp import evaluate, vjp
+from graphc.dtypes import bool_, float64
+from graphc.errors import GradientError, NoDerivativeError
+from graphc.forward import jvp_graph
+from graphc.interp import evaluate, jvp, vjp
 from graphc.ir import registry
 from graphc.ir.dims import evaluate as evaluate_dim
 from graphc.ir.dims import symbol
 from graphc.ir.graph import Graph, Literal, input_value, make
-from graphc.ir.op import GraphBuilder, materialize
+from graphc.ir.op import GraphBuilder, apply_graph, materialize
 from graphc.ir.types import TensorType
 
 Array = np.ndarray[Any, Any]
@@ -109,6 +112,65 @@ def reverse(output: Any, x: Any, ct: Array) -> Any:
     return total[x]
 
 
+# -- forward mode ---------------------------------------------------------------------------------------------------------
+
+
+def tangent(name: str, *operands: Any, tangents: Any, **attrs: Any) -> Any:
+    op = registry.get(name)
+    arrays = [np.asarray(x) if np.asarray(x).dtype == np.bool_ else np.asarray(x, np.float64) for x in operands]
+    given = [None if t is None else np.asarray(t, np.float64) for t in tangents]
+    (found,) = jvp(op, arrays, op.evaluate(arrays, attrs), given, attrs)
+    return None if found is None else found.tolist()
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+def test_the_tangent_of_the_side_not_taken_is_not_seen(bad: float) -> None:
+    assert tangent("select", [True, False], [1.0, 1.0], [2.0, 2.0], tangents=[None, [1, bad], [bad, 2]]) == [1, 2]
+    assert tangent("select", [True, False], [1.0, 1.0], [2.0, 2.0], tangents=[None, [1, bad], None]) == [1, 0]
+    assert tangent("maximum", [1.0, 5.0], [3.0, 3.0], tangents=[[bad, 1], [1, bad]]) == [1, 1]
+    assert tangent("max", [[1.0, 5.0], [2.0, 1.0]], tangents=[[[bad, 1], [2, bad]]], axes=(1,)) == [1, 2]
+
+
+def test_tangents_at_ties_are_means() -> None:
+    assert tangent("max", [1.0, 3.0, 3.0], tangents=[[5, 1, 2]], axes=(0,)) == 1.5
+    assert tangent("maximum", [1.0], [1.0], tangents=[[2], [4]]) == [3]
+
+
+def test_masks_travel_forward() -> None:
+    """sqrt(where(c, x, 0)) has slope 0 where c does not hold, in either mode, though 0 * inf is NaN."""
+    b = GraphBuilder()
+    c, x = input_value(0, TensorType(bool_, (2,))), input_value(1, TensorType(float64, (2,)))
+    y = b.log(b.multiply(b.sqrt(b.select(c, x, 0.0)), 2.0))
+    graph, _ = jvp_graph(Graph((c.type, x.type), (y,)))
+    _, found = evaluate(graph, [np.array([True, False]), np.array([4.0, 4.0]), np.array([8.0, NAN])])
+    assert found.tolist() == [1, 0]
+
+
+def test_which_outputs_have_tangents() -> None:
+    b = GraphBuilder()
+    x, y = input_value(0, TensorType(float64, (2,))), input_value(1, TensorType(float64, (2,)))
+    graph = Graph((x.type, y.type), (b.sin(x), b.cos(y), b.floor(x), b.greater(x, y)), "f", ("x", "y"))
+    linear, flags = jvp_graph(graph, [True, False])
+    assert flags == (True, False, False, False)
+    assert linear.names == ("x", "y", "tangent0") and len(linear.outputs) == 5
+    linear, flags = jvp_graph(graph, [False, True], [True, True, False, False])
+    assert flags == (True, True, False, False)
+    arrays = np.array([0.1, 0.2]), np.array([0.3, 0.4])
+    *_, first, second = evaluate(linear, (*arrays, np.array([1.0, 2.0])))
+    assert first.tolist() == [0, 0]
+    assert np.allclose(second, -np.sin(arrays[1]) * [1, 2], rtol=1e-15)
+    with pytest.raises(GradientError, match="only floating-point inputs"):
+        jvp_graph(Graph((c_type := TensorType(bool_, ()),), (input_value(0, c_type),)), [True])
+
+
+def test_a_rule_that_is_not_linear_cannot_be_transposed() -> None:
+    op = registry.get("sort")
+    crooked = dataclasses.replace(op, vjp=lambda b, xs, ys, cts, axis: [b.square(cts[0])])
+    x = np.array([1.0, 2.0])
+    with pytest.raises(NoDerivativeError, match="reverse mode only"):
+        jvp(crooked, [x], crooked.evaluate([x], {"axis": 0}), [x], {"axis": 0})
+
+
 # -- symbolic shapes --------------------------------------------------------------------------------------------------
 
 N, M = symbol(0), symbol(1)
@@ -151,7 +213,11 @@ def test_symbolic_shapes(name: str, shapes: list[Any], attrs: dict[str, Any]) ->
     ]
     for operand, ct in zip(operands, cotangents, strict=True):
         assert ct.type == operand.type
-    graph = Graph((first, *(v.type for v in operands)), (node.result, *cotangents))
+    types = (first, *(v.type for v in operands))
+    linear, _ = jvp_graph(Graph(types, (node.result,)), [False] + [True] * len(operands))
+    ones = [b.like(v, 1.0) for v in operands]
+    (tangent,) = apply_graph(b, Graph((), linear.outputs[1:]), [None, *operands, *ones])
+    graph = Graph(types, (node.result, *cotangents, tangent))
     rng = np.random.default_rng(0)
     for n, m in itertools.product((1, 2, 7), (1, 3, 4)):
         arrays = [rng.normal(size=tuple(_size(d, n, m) for d in shape)) for shape in ((N, M), *shapes)]
@@ -167,7 +233,10 @@ def _static(name: str, arrays: list[Array], attrs: dict[str, Any]) -> Graph:
     operands = [input_value(k, TensorType(float64, x.shape)) for k, x in enumerate(arrays)]
     node = make(name, operands, **attrs)
     cts = node.op.differentiate(b, operands, node.results, [b.like(node.result, 1.0)], node.attrs)
-    return Graph(tuple(v.type for v in operands), (node.result, *(materialize(b, c) for c in cts)))
+    types = tuple(v.type for v in operands)
+    linear, _ = jvp_graph(Graph(types, (node.result,)))
+    (tangent,) = apply_graph(b, Graph((), linear.outputs[1:]), [*operands, *(b.like(v, 1.0) for v in operands)])
+    return Graph(types, (node.result, *(materialize(b, c) for c in cts), tangent))
 
 
 def _size(dim: Any, n: int, m: int) -> int:

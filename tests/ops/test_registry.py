@@ -15,11 +15,13 @@ import graphc.ops
 from graphc import dtypes
 from graphc.dtypes import float64, int64
 from graphc.errors import GraphcError
-from graphc.interp import NumpyBuilder, evaluate, vjp
+from graphc.forward import jvp_graph
+from graphc.interp import NumpyBuilder, evaluate, jvp, vjp
 from graphc.ir import registry
 from graphc.ir.graph import Graph, input_value, make
 from graphc.ir.op import Elementwise, GraphBuilder, Movement, Op, Random, Reduction, Special, lengthened, materialize
 from graphc.ir.types import TOKEN, TensorType
+from graphc.ir.verify import verify
 from graphc.ops.numpy_scalar import NumpyScalar
 
 Array = np.ndarray[Any, Any]
@@ -334,6 +336,67 @@ def _directional(op: Op, sample: Sample, k: int, cts: list[Any], rng: Any) -> li
         changes = zip(cts, up, down, strict=True)
         slopes.append(sum(float(np.sum(ct * ((u - d) / (2 * step)))) for ct, u, d in changes if ct is not None))
     return list(zip(directions, slopes, strict=True))
+
+
+@each(_DIFFERENTIABLE)
+def test_jvp_against_finite_differences_and_vjp(op: Op) -> None:
+    """The forward rule gives the slope along a direction, and <ct, J t> is <J^T ct, t> to rounding."""
+    rng = np.random.default_rng(3)
+    for sample in smooth_samples(op):
+        results = op.evaluate(sample.operands, sample.attrs)
+        if results[0].dtype != np.float64:
+            continue
+        moving = [x.dtype == np.float64 for x in sample.operands]
+        chosen = [moving]
+        if sum(moving) > 1:
+            chosen += [[m and i == k for i, m in enumerate(moving)] for k in range(len(moving)) if moving[k]]
+        for wanted in chosen:
+            tangents = [rng.normal(size=x.shape) if w else None for x, w in zip(sample.operands, wanted, strict=True)]
+            found = jvp(op, sample.operands, results, tangents, sample.attrs)
+            cts = [rng.normal(size=y.shape) if y.dtype == np.float64 else None for y in results]
+            _check_jvp(op, sample, results, tangents, cts, found)
+
+
+def _check_jvp(op: Op, sample: Sample, results: Any, tangents: list[Any], cts: list[Any], found: Sequence[Any]) -> None:
+    step = 1e-6
+    up, down = (
+        op.evaluate(
+            [x if t is None else x + h * t for x, t in zip(sample.operands, tangents, strict=True)], sample.attrs
+        )
+        for h in (step, -step)
+    )
+    across = 0.0
+    for y, above, below, ct, tangent in zip(results, up, down, cts, found, strict=True):
+        if ct is None:
+            assert tangent is None, sample
+            continue
+        tangent = np.zeros_like(y) if tangent is None else tangent
+        assert tangent.shape == y.shape and tangent.dtype == y.dtype, sample
+        assert np.allclose(tangent, (above - below) / (2 * step), rtol=2e-5, atol=2e-6), sample
+        across += float(np.sum(ct * tangent))
+    back = vjp(op, sample.operands, results, cts, sample.attrs)
+    pairs = [(c, t) for c, t in zip(back, tangents, strict=True) if c is not None and t is not None]
+    assert np.isclose(across, sum(float(np.sum(c * t)) for c, t in pairs), rtol=1e-9, atol=1e-9), sample
+
+
+@each(_DIFFERENTIABLE)
+def test_jvp_in_graphs_and_on_arrays_agree(op: Op) -> None:
+    """The forward rule builds a well-typed graph, which gives the arrays that the rule gives when it runs on arrays."""
+    rng = np.random.default_rng(4)
+    chosen = smooth_samples(op)
+    for sample in chosen[:: max(1, len(chosen) // 10)]:
+        results = op.evaluate(sample.operands, sample.attrs)
+        if results[0].dtype != np.float64:
+            continue
+        tangents = [rng.normal(size=x.shape) if x.dtype == np.float64 else None for x in sample.operands]
+        operands = [input_value(i, t) for i, t in enumerate(sample.types)]
+        graph, flags = jvp_graph(Graph(sample.types, make(op, operands, **sample.attrs).results))
+        verify(graph)
+        expected = jvp(op, sample.operands, results, tangents, sample.attrs)
+        assert list(flags) == [t is not None for t in expected]
+        found = evaluate(graph, (*sample.operands, *(t for t in tangents if t is not None)))
+        for y, t in zip(found[len(results) :], [t for t in expected if t is not None], strict=True):
+            assert same_bits(y, np.asarray(t)), sample
 
 
 @each(_DIFFERENTIABLE)
