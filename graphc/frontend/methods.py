@@ -201,6 +201,7 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
 
     method.__name__ = getattr(function, "__name__", "method")
     method.__doc__ = function.__doc__
+    method.__wrapped__ = function  # type: ignore[attr-defined]
     return method
 
 

@@ -334,7 +334,7 @@ def _atan2_partials(b: Builder, z: Any, y: Any, x: Any) -> tuple[Any, Any]:
 
 atan2 = _function(
     "atan2",
-    """z = the angle of the point (x1, x0) in [-pi, pi]: arctangent of x0 / x1 by the quadrant. Signs of zeros count,
+    """z = the angle of the point (y, x) in [-pi, pi]: arctangent of x / y by the quadrant. Signs of zeros count,
     as in C: atan2(+-0, -1) is +-pi, atan2(+-0, +0.0) is +-0; infinities give multiples of pi/4.""",
     np.arctan2,
     mathlib.atan2,

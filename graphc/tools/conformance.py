@@ -11,12 +11,12 @@ import sys
 from collections.abc import Mapping
 from types import ModuleType
 
-from graphc import dtypes
-from graphc.errors import GraphcError, MissingDependencyError
+from graphc.errors import MissingDependencyError
 from graphc.frontend.methods import ARRAY_FUNCTIONS, METHODS, UFUNC_FUNCTIONS
 from graphc.ir import registry
-from graphc.ir.op import Composite, Cumulative, Elementwise, Fused, Op, Reduction
+from graphc.ir.op import Composite, Fused, Op
 from graphc.nn import functional
+from graphc.tools.reference import dtype_names
 
 __all__ = ["MISSING", "SECTIONS", "has", "page"]
 
@@ -122,23 +122,6 @@ def _names() -> list[str]:
 # -- ops --------------------------------------------------------------------------------------------------------------------
 
 
-def _dtypes(op: Op) -> str:
-    """The dtypes of the first operand that an op takes, where its type rule can be asked."""
-    if not isinstance(op, (Elementwise, Reduction, Cumulative)):
-        return ""
-    arity = 1 if isinstance(op, Reduction) else op.arity
-    attrs = {"dtype": dtypes.float32} if op.attributes == ("dtype",) else {}
-    accepted = []
-    for dtype in dtypes.ALL:
-        first = dtypes.bool_ if op.name == "select" else dtype
-        try:
-            op.types(first, *(dtype,) * (arity - 1), **attrs)
-        except GraphcError:
-            continue
-        accepted.append(dtype.name)
-    return "all" if len(accepted) == len(dtypes.ALL) else ", ".join(accepted)
-
-
 def _derivative(op: Op) -> str:
     if isinstance(op, (Composite, Fused)):
         return "its body's"
@@ -149,7 +132,7 @@ def _derivative(op: Op) -> str:
 def _ops() -> list[str]:
     lines = ["| op | kind | dtypes | derivative |", "|---|---|---|---|"]
     for op in sorted(registry.all_ops(), key=lambda op: (op.kind, op.name)):
-        lines.append(f"| `{op.name}` | {op.kind} | {_dtypes(op)} | {_derivative(op)} |")
+        lines.append(f"| `{op.name}` | {op.kind} | {dtype_names(op)} | {_derivative(op)} |")
     return [*lines, ""]
 
 
