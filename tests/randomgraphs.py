@@ -516,6 +516,9 @@ class _Maker:
     def _barrier(self, op: Op) -> Value | None:
         return self.apply(op, (self._any(),), instance=self.random.randrange(3))
 
+    def _stop_gradient(self, op: Op) -> Value | None:
+        return self.apply(op, (self._any(),))
+
     def _pure_call(self, op: Op) -> Value | None:
         x = self._any()
         return self.apply(op, (x,), function="numpy:copy", types=(x.tensor,))
@@ -552,7 +555,7 @@ _STEPS: dict[str, Callable[[_Maker, Op], Value | None]] = {
     for name in (
         *("transpose", "reshape", "broadcast", "slice", "pad", "concatenate", "reduction", "dot", "take"),
         *("scatter_add", "random_bits", "iota", "constant", "barrier", "composite", "pure_call", "windows"),
-        *("convolution", "resample"),
+        *("convolution", "resample", "stop_gradient"),
     )
 }
 _STEPS.update(dict.fromkeys(("window_max", "window_min", "window_sum"), _Maker._window_extremum))

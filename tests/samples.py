@@ -549,6 +549,11 @@ def _barrier(op: Op, rng: Rng) -> Iterator[Sample]:
         yield Sample((draw(rng, dtype, shape),), {"instance": 3})
 
 
+def _stop_gradient(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, shape in itertools.product(dtypes.ALL, SHAPES):
+        yield Sample((draw(rng, dtype, shape),), {})
+
+
 def _softmax_graph(shape: tuple[int, ...], dtype: DType) -> Graph:
     b = GraphBuilder()
     x = input_value(0, TensorType(dtype, shape))
@@ -688,6 +693,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "constant": _constant,
     "iota": _iota,
     "barrier": _barrier,
+    "stop_gradient": _stop_gradient,
     "cond": _cond,
     "while_loop": _while_loop,
     "debug_print": _debug_print,

@@ -520,6 +520,7 @@ _RULES_BY_NAME: Mapping[str, Rule] = {
     "take": _take,
     "scatter_add": _scatter_add,
     "barrier": _same,
+    "stop_gradient": _same,
     "pure_call": _same,  # drawn with numpy.copy
     "random_bits": _all_or_nothing,
     "convolution": _contraction,

@@ -6,23 +6,17 @@ it was; and it leaves no traced value behind: a survivor is an error that names 
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import CellType, FrameType, GeneratorType, ModuleType
 from typing import Any
 
-import numpy as np
-
-from graphc.errors import GraphcError, TraceError, message
 from graphc.frontend import autograd, context, pytree
 from graphc.frontend.signature import Guard, TracedLeaf, scalar_guards
-from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked
 from graphc.frontend.tape import Leaf, topological
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import StateSlot, Trace, Traced
+from graphc.frontend.usercode import call_user, check_leaks
 from graphc.ir.graph import Graph, Literal, Value, input_value, make
 from graphc.ir.location import Location
 
@@ -106,67 +100,14 @@ def capture(
         for leaf in leaves:
             if isinstance(leaf, Tracked):
                 trace.watch(leaf)
-        result = _call(trace, function, args, kwargs)
+        result = call_user(trace, function, args, kwargs)
         captured = _finish(trace, result, handles, positions, guards)
         del result, args, kwargs, handles
     finally:
         trace.closed = True
         context.trace.reset(token)
-    _check_leaks(trace)
+    check_leaks(trace)
     return captured
-
-
-def _call(trace: Trace, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call the user's function. NumPy hides a refusal to give a value behind an error of its own (`np.zeros(x)`, `a[0] = x`):
-    then the refusal is raised. NumPy's global random numbers would be frozen: their use is an error."""
-    before = _global_numbers()
-    try:
-        result = function(*args, **kwargs)
-    except (TypeError, ValueError) as error:
-        if (
-            not isinstance(error, GraphcError)
-            and trace.refused is not None
-            and _line_of(error) == str(trace.refused[1])
-        ):
-            raise trace.refused[0] from None
-        raise
-    after = _global_numbers()
-    if after is not None and (_drawn(after) if before is None else _differ(before["state"], after["state"])):
-        if before is not None:
-            np.random.set_state(before)
-        raise TraceError(
-            message(
-                f"{trace.name!r} draws from np.random while it is traced; every call would get the same numbers",
-                location=user_location(),
-                hint="Use gx.random, which draws anew in each call, or pass the numbers as an argument.",
-            )
-        )
-    return result
-
-
-def _global_numbers() -> dict[str, Any] | None:
-    """The state of NumPy's global random numbers; None while their module is not loaded, which takes 20 ms."""
-    if "numpy.random" not in sys.modules:
-        return None
-    state: Any = np.random.get_state(legacy=False)
-    return dict(state)
-
-
-def _drawn(state: dict[str, Any]) -> bool:
-    """Whether numbers were drawn since the generator was seeded: then it has begun its block of 624 words."""
-    return bool(state["state"]["pos"] != 624 or state["has_gauss"])
-
-
-def _differ(before: Any, after: Any) -> bool:
-    return any(not np.array_equal(before[name], after[name]) for name in before)
-
-
-def _line_of(error: BaseException) -> str:
-    """The innermost place of a traceback."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return "" if traceback is None else f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
 
 
 def _arguments(
@@ -395,68 +336,3 @@ def _extract(graph: Graph, sources: list[Value], trace: Trace) -> Graph:
         stack.pop()
     outputs = tuple(mapping[v] for v in graph.outputs)
     return Graph(tuple(v.type for v in sources), outputs, graph.name, (), locations)
-
-
-# -- leaks -----------------------------------------------------------------------------------------------------------------
-
-
-def _check_leaks(trace: Trace) -> None:
-    while trace.arguments:
-        trace.arguments.pop()._reference = None
-    trace.grads = {}
-    if all(reference() is None for reference in trace.handles):
-        return
-    gc.collect()
-    for reference in trace.handles:
-        handle = reference()
-        holder = None if handle is None else _holder(handle)
-        if handle is None or holder is None:
-            continue
-        raise TraceError(
-            message(
-                f"a traced value of {trace.name!r} outlives its trace: it is held by {holder}",
-                operands=[("value", handle.type), ("called at", user_location())],
-                location=next(iter(trace.locations.get(handle._value.node, ())), None) or user_location(),
-                hint="Return it, in dicts, lists, tuples or dataclasses; or, to keep state between calls, make a gx.Tensor "
-                "(or register a buffer) before the first call and write to it in place.",
-            )
-        )
-
-
-def _holder(handle: Traced) -> str | None:
-    """Who refers to a leaked value, in words; None if only interpreter internals do."""
-    for owner in gc.get_referrers(handle):
-        if isinstance(owner, dict):
-            return _name_in(owner, handle)
-        if isinstance(owner, (list, set)):
-            return f"a {type(owner).__name__}"
-        if isinstance(owner, CellType):
-            return "a closure variable"
-        if isinstance(owner, GeneratorType):
-            return "a generator that was not run to its end"
-        if isinstance(owner, tuple) and not any(isinstance(o, FrameType) for o in gc.get_referrers(owner)):
-            return "a tuple"
-        # An instance whose attributes are not in a dict of their own (yet), or in slots.
-        for name in () if isinstance(owner, (Traced, FrameType, type)) else _attributes(owner):
-            if getattr(owner, name, None) is handle:
-                return f"attribute {name!r} of a {type(owner).__name__}"
-    return None
-
-
-def _attributes(owner: Any) -> list[str]:
-    slots = [s for c in type(owner).__mro__ for s in getattr(c, "__slots__", ()) if isinstance(s, str)]
-    return [*slots, *getattr(owner, "__dict__", {})]
-
-
-def _name_in(space: dict[Any, Any], handle: Traced) -> str:
-    """Where in a namespace or dict a value is."""
-    key = None
-    for name, value in space.items():
-        if value is handle:
-            key = name
-    for outer in gc.get_referrers(space):
-        if getattr(outer, "__dict__", None) is space and not isinstance(outer, ModuleType):
-            return f"attribute {key!r} of a {type(outer).__name__}"
-    if "__name__" in space:
-        return f"the global variable {key!r} of {space['__name__']}"
-    return f"a dict under {key!r}"

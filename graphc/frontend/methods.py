@@ -93,8 +93,8 @@ def _operator(function: Callable[[Any, Any], Tensor], swap: bool) -> Callable[[T
 
 
 def _as_weak(result: Any, operands: tuple[Any, ...]) -> Any:
-    """Python's operators on Python floats give Python floats: a traced one stays weakly typed."""
-    if isinstance(result, Traced) and result.dtype == np.float64:
+    """Python's operators on Python numbers give Python numbers: a traced one stays weakly typed."""
+    if isinstance(result, Traced) and result.dtype in (np.float64, np.int64):
         result.weak = all(x.weak if isinstance(x, Traced) else type(x) in (bool, int, float) for x in operands)
     return result
 

@@ -121,7 +121,7 @@ def broadcast_shapes(name: str, operands: Sequence[Operand]) -> tuple[int, ...]:
 def _weak_key(x: Operand) -> Any:
     """A dtype, or the Python type of a weak scalar."""
     if isinstance(x, Traced) and x.weak:
-        return float
+        return float if x.dtype.kind == "f" else int
     if isinstance(x, (Tensor, np.ndarray, np.generic)):
         return x.dtype
     if isinstance(x, bool):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from weakref import ref
 
 import numpy as np
@@ -29,7 +29,7 @@ from graphc.ir.location import Location
 from graphc.ir.op import GraphBuilder, Op
 from graphc.ir.types import TensorType
 
-__all__ = ["GradSlot", "StateSlot", "Trace", "TraceBuilder", "Traced"]
+__all__ = ["GradSlot", "StateSlot", "Trace", "TraceBuilder", "TraceVersion", "Traced"]
 
 #: Way on by what was asked for: a prefix of the text given to `concrete`.
 _WAYS_ON = (
@@ -67,7 +67,7 @@ def _way_on(asked: str) -> str:
 
 class Traced(Tensor):
     """A value of the graph that is being traced. `kind` is what dynamic mode would give, "tensor" or "ndarray"; `weak`
-    marks a Python float argument, which takes the dtype of what it meets."""
+    marks what stands for a Python number, which takes the dtype of what it meets."""
 
     __slots__ = ("_seen", "_trace", "_value", "_view", "kind", "weak")
 
@@ -181,7 +181,9 @@ class GradSlot:
     state: StateSlot | None = None
 
 
-class _TraceVersion:
+class TraceVersion:
+    """Counts the writes to a captured tensor within one trace."""
+
     __slots__ = ("number",)
 
     def __init__(self) -> None:
@@ -208,6 +210,8 @@ class Trace:
     #: The last refusal to give a value, and its place: NumPy hides it behind an error of its own now and then.
     refused: tuple[TracerConversionError, Location | None] | None = None
     closed: bool = False
+    #: Whether this is the trace of a function inside of another (`graphc.frontend.subtrace`).
+    nested: ClassVar[bool] = False
 
     # -- inputs -----------------------------------------------------------------------------------------------------
 
@@ -231,7 +235,7 @@ class Trace:
         found = self.states.get(id(tensor))
         if found is None:
             value = self._input(tensor.type, f"state{len(self.states)}")
-            found = StateSlot(tensor, len(self.types) - 1, value, value, version=_TraceVersion())
+            found = StateSlot(tensor, len(self.types) - 1, value, value, version=TraceVersion())
             if tensor._requires_grad:
                 found.reference = tensor.own_reference() if tensor.is_leaf else Leaf(tensor)
             self.states[id(tensor)] = found
@@ -469,6 +473,7 @@ def _slice_back(base: Tensor, value: Tensor, attrs: Mapping[str, Attribute]) -> 
 
 _INVERSES: dict[str, Any] = {
     "": lambda base, value, attrs: value,
+    "stop_gradient": lambda base, value, attrs: value,
     "transpose": _transpose_back,
     "reshape": _reshape_back,
     "slice": _slice_back,

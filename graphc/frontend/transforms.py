@@ -154,9 +154,13 @@ def value_and_grad(
 
 def _has_outer_tape(value: Tensor, references: list[Reference]) -> bool:
     """Whether an outer differentiation may go through this one, so that the gradient's own computation is recorded:
-    the value depends on leaves that are not variables of this call."""
+    the value depends on leaves that are not variables of this call, or this is the body of a loop or branch, whose graph
+    is differentiated as a whole."""
     if not context.grad_enabled.get():
         return False
+    trace = context.trace.get()
+    if trace is not None and trace.nested:
+        return True
     roots = [value.reference[0]] if isinstance(value.reference, tuple) else []
     nodes = topological(roots)
     return any(isinstance(p, Leaf) and p not in references for node in nodes for p in node.parents)

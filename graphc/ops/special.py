@@ -9,11 +9,11 @@ import numpy as np
 from graphc.dtypes import DType
 from graphc.errors import DTypeError, InterpreterError, ShapeError
 from graphc.ir.graph import Attribute, Literal
-from graphc.ir.op import Builder, Special, type_error
+from graphc.ir.op import Builder, Expansion, Special, type_error
 from graphc.ir.registry import register
 from graphc.ir.types import Shape, TensorType, Type
 
-__all__ = ["barrier", "constant", "input_", "iota"]
+__all__ = ["barrier", "constant", "input_", "iota", "stop_gradient"]
 
 
 def _input_numpy(**_: Attribute) -> Any:
@@ -92,5 +92,29 @@ barrier = register(
         numpy=lambda x, instance: x,
         vjp=_barrier_vjp,
         linear="together",
+    )
+)
+
+
+def _stop_gradient_rule(*types: Type) -> tuple[Type, ...]:
+    if len(types) != 1:
+        raise ShapeError(type_error("stop_gradient", "takes one operand", types))
+    return types
+
+
+def _stop_gradient_vjp(b: Builder, operands: Any, results: Any, cotangents: Any) -> list[Any]:
+    return [None]
+
+
+stop_gradient = register(
+    Expansion(
+        name="stop_gradient",
+        doc="y = x, bit for bit; a constant to differentiation, whatever x depends on.",
+        rule=_stop_gradient_rule,
+        numpy=lambda x: x,
+        vjp=_stop_gradient_vjp,
+        expand=lambda b, x: x,
+        exact=True,
+        narrow=True,
     )
 )

@@ -27,6 +27,7 @@ NOT_COMPILED = {
     "window_max": "is expanded before",
     "window_sum": "is expanded before",
     "window_min": "is expanded before",
+    "stop_gradient": "is expanded before",
     "cond": "has no emitter yet",
     "while_loop": "has no emitter yet",
     "create_token": "is no value",
