@@ -90,6 +90,7 @@ _EXAMPLES: dict[str, Example] = {
     "resample": Example(_f64((4,)), {"axis": 0, "places": _PLACES, "weights": _WEIGHTS}),
     "take": Example((*_f64((5, 3)), _INDICES), {"axis": 0, "mode": "raise"}),
     "barrier": Example(_f64((3,)), {"instance": 0}),
+    "stop_gradient": Example(_f64((3,)), {}),
     "convert": Example((TensorType(float32, (3,)),), {"dtype": float64}),
     "select": Example((TensorType(bool_, (3,)), *_f64((3,), (3,)))),
     "cholesky": _MATRIX,
