@@ -335,15 +335,16 @@ class _Expander:
     def _walk_random(self, node: GraphNode, index: _Map) -> _Walk:
         op = node.op
         assert isinstance(op, Random)
+        keys = node.operands[0].tensor.rank - 1
         flat = _ZERO
-        for expression, stride in zip(index, _strides(node.result.shape), strict=True):
+        for expression, stride in zip(index[keys:], _strides(node.result.shape[keys:]), strict=True):
             flat = flat + expression * stride
         operands = [(yield from self._index_node(flat))]
         for operand in node.operands:
-            (words,) = operand.shape
+            words = operand.shape[-1]
             assert isinstance(words, int), operand
             for number in range(words):
-                operands.append((yield operand, (Affine((), number),)))
+                operands.append((yield operand, (*index[:keys], Affine((), number))))
         key = tuple((name, attribute_key(node.attrs[name])) for name in sorted(node.attrs))
         rule = partial(op.scalar, **node.attrs)
         return self.dag.apply(op.name, rule, operands, node.result.dtype, key=key, heavy=True)

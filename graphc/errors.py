@@ -12,6 +12,7 @@ from typing import TypeVar
 
 __all__ = [
     "ArtifactError",
+    "BatchError",
     "BoundsError",
     "CacheError",
     "CompileError",
@@ -128,6 +129,10 @@ class NoDerivativeError(_Placed, GradientError):
 
 class OverwrittenError(GradientError, StateError):
     """A value that a derivative needs was overwritten in place."""
+
+
+class BatchError(_Placed, TraceError):
+    """An op cannot be applied to many examples at once."""
 
 
 class VerifyError(GraphcError):

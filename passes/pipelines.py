@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from graphc.errors import ParseError, message
 from graphc.passes.base import Pass
+from graphc.passes.batching import Batch
 from graphc.passes.dead_code import DeadCode
 from graphc.passes.differentiate import Differentiate
 from graphc.passes.fold import ConstantFold
@@ -40,6 +41,7 @@ PASSES: dict[str, Callable[..., Pass]] = {
     DeadCode.name: DeadCode,
     Differentiate.name: Differentiate,
     Linearize.name: Linearize,
+    Batch.name: Batch,
     Widen.name: Widen,
     Fusion.name: Fusion,
 }

@@ -527,6 +527,11 @@ def _random_bits(op: Op, rng: Rng) -> Iterator[Sample]:
     for words, shape, dtype in itertools.product((2, 4), SHAPES, (uint32, uint64)):
         key = rng.integers(0, 2**32, words, dtype=np.uint32)
         yield Sample((key,), {"shape": shape, "dtype": dtype})
+    for keys, shape, dtype in itertools.product(
+        ((3, 2), (2, 1, 4), (0, 2)), ((), (5,), (0,), (2, 3)), (uint32, uint64)
+    ):
+        key = rng.integers(0, 2**32, keys, dtype=np.uint32)
+        yield Sample((key,), {"shape": (*keys[:-1], *shape), "dtype": dtype})
 
 
 def _input(op: Op, rng: Rng) -> Iterator[Sample]:

@@ -20,6 +20,7 @@ from graphc import dtypes, hosts
 from graphc.dtypes import DType
 from graphc.errors import DTypeError, NoDerivativeError, ShapeError, message
 from graphc.ir import registry
+from graphc.ir.batching import Batched, BatchRule, Examples, batch_graph, batch_values, no_rule, on_examples, through
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Attribute, Graph, Node, Value, full, make
 from graphc.ir.types import TOKEN, Shape, TensorType, Type
@@ -189,11 +190,16 @@ class Op:
     16-bit floats as they are stored, for it only copies or converts them; other ops compute in float32 and round. `linear`
     says how results depend on floating-point operands: on all of them "together" (f(x + u, y + v) = f(x, y) + f(u, v)) or on
     "each" while the others are fixed; forward mode follows.
+
+    Batching: where the examples' axis is just one more leading axis of all operands, `shift(size, **attrs)` gives the
+    attributes that belong to it (most kinds know them); else `batching` is the rule.
     """
 
     kind: ClassVar[str] = "op"
     #: Whether ops of this kind do arithmetic on elements (see `narrow`).
     computes: ClassVar[bool] = False
+    #: Whether `batch` heeds which examples count.
+    guards: ClassVar[bool] = False
 
     name: str
     doc: str
@@ -202,6 +208,8 @@ class Op:
     effect: bool = False
     narrow: bool = False
     linear: Literal["", "together", "each"] = ""
+    shift: Callable[..., Attrs] | None = None
+    batching: BatchRule | None = None
 
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         """Result types; raises the project's ShapeError or DTypeError. This is also the verifier's rule."""
@@ -237,6 +245,21 @@ class Op:
                 (term,) = b.apply(self, (*operands[:k], tangent, *operands[k + 1 :]), dict(attrs))
                 found = [term if not found else b.add(found[0], term)]
         return found or [None]
+
+    def batch(
+        self, b: Builder, operands: Sequence[Any], batched: Sequence[bool], attrs: Attrs, examples: Examples
+    ) -> Batched:
+        """The op for many examples at once, on graph values: operands that are `batched` have the examples along axis 0. Gives
+        the results and which of them are batched. Raises BatchError where there is no rule."""
+        if self.batching is not None:
+            return self.batching(b, operands, batched, examples, **attrs)
+        return on_examples(b, self, operands, batched, attrs, examples.size)
+
+    def shifted(self, attrs: Attrs, size: Dim) -> Attrs:
+        """The attributes for operands that all have an axis of `size` in front."""
+        if self.shift is None:
+            raise no_rule(self)
+        return self.shift(size, **attrs)
 
     def check_attributes(self, attrs: Attrs) -> None:
         """Every declared attribute is there, and no other."""
@@ -326,6 +349,9 @@ class Elementwise(Op):
             y = self.numpy(*lengthened(self, operands), **attrs)
         dtype = self.types(*(dtypes.from_numpy(x.dtype) for x in operands), **attrs).numpy
         return (_shortened(y, dtype),)
+
+    def shifted(self, attrs: Attrs, size: Dim) -> Attrs:
+        return attrs
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -500,6 +526,9 @@ class Reduction(Op):
         with np.errstate(all="ignore"):
             return (_shortened(self.numpy(*lengthened(self, (x,)), attrs["axes"]), dtype),)
 
+    def shifted(self, attrs: Attrs, size: Dim) -> Attrs:
+        return {"axes": tuple(axis + 1 for axis in attrs["axes"])}
+
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
     ) -> Sequence[Any]:
@@ -563,6 +592,9 @@ class Cumulative(Op):
         with np.errstate(all="ignore"):
             y = _shortened(self.numpy(*turned, axis), operands[0].dtype)
         return (np.flip(y, axis) if reverse else y,)
+
+    def shifted(self, attrs: Attrs, size: Dim) -> Attrs:
+        return {**attrs, "axis": attrs["axis"] + 1}
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
@@ -647,6 +679,14 @@ class Expansion(_Stated):
     expand: Callable[..., Any]
     exact: bool = False
 
+    def batch(
+        self, b: Builder, operands: Sequence[Any], batched: Sequence[bool], attrs: Attrs, examples: Examples
+    ) -> Batched:
+        """By its own rule, by its attributes' shift, or as what it expands to."""
+        if self.batching is not None or self.shift is not None:
+            return Op.batch(self, b, operands, batched, attrs, examples)
+        return through(b, lambda b, *xs: self.expand(b, *xs, **attrs), operands, batched, examples)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Special(_Stated):
@@ -664,6 +704,7 @@ class Indexing(_Stated):
 
     kind: ClassVar[str] = "indexing"
     computes: ClassVar[bool] = True
+    guards: ClassVar[bool] = True
     combine: Callable[..., Any] | None = None
 
 
@@ -675,10 +716,15 @@ class Sorting(_Stated):
     computes: ClassVar[bool] = True
     before: Callable[..., Any]
 
+    def shifted(self, attrs: Attrs, size: Dim) -> Attrs:
+        return {**attrs, "axis": attrs["axis"] + 1}
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Random(_Stated):
-    """Counter-based random bits: `scalar(s, counter, *operand elements, **attrs)` with the element's flat index as i64."""
+    """Counter-based random bits: `scalar(s, counter, *operand elements, **attrs)`. Operands are arrays of keys; their last
+    axis holds the words that `scalar` gets, the axes before it are the leading axes of the result. `counter` is the element's
+    flat index among those of its key, as i64."""
 
     kind: ClassVar[str] = "random"
     scalar: Callable[..., Any]
@@ -689,6 +735,7 @@ class Control(_Stated):
     """Nodes with held graphs that decide what runs (branches, loops), and the first token."""
 
     kind: ClassVar[str] = "control"
+    guards: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -744,6 +791,14 @@ def _type_of(x: Array | None) -> Type:
 class _Held(Op):
     """Kinds whose node is a held graph `body`, closed: operand i is the body's input i."""
 
+    guards: ClassVar[bool] = True
+
+    def batch(
+        self, b: Builder, operands: Sequence[Any], batched: Sequence[bool], attrs: Attrs, examples: Examples
+    ) -> Batched:
+        """The body in the node's place."""
+        return batch_values(b, attrs["body"], operands, batched, examples)
+
     def infer(self, operands: tuple[Type, ...], attrs: Attrs) -> tuple[Type, ...]:
         self.check_attributes(attrs)
         body: Graph = attrs["body"]
@@ -769,3 +824,12 @@ class Composite(_Held):
 
     kind: ClassVar[str] = "composite"
     attributes: tuple[str, ...] = ("body", "label")
+
+    def batch(
+        self, b: Builder, operands: Sequence[Any], batched: Sequence[bool], attrs: Attrs, examples: Examples
+    ) -> Batched:
+        """The composite of the batched body; where only some examples count, the body itself."""
+        if examples.active is not None:
+            return _Held.batch(self, b, operands, batched, attrs, examples)
+        body, flags = batch_graph(b, attrs["body"], batched, examples.size)
+        return b.apply(self, tuple(operands), {"body": body, "label": attrs["label"]}), flags

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.errors import ShapeError
+from graphc.ir.batching import Batched, Examples, moved
 from graphc.ir.op import Builder, Contraction
 from graphc.ir.registry import register
 from graphc.ir.types import Shape
@@ -105,6 +107,53 @@ def _cotangent(
     return product if perm == tuple(range(rank)) else b.transpose(product, perm=perm)
 
 
+def _batch(
+    b: Builder,
+    operands: Sequence[Any],
+    batched: Sequence[bool],
+    examples: Examples,
+    lhs_batch: Axes,
+    rhs_batch: Axes,
+    lhs_contract: Axes,
+    rhs_contract: Axes,
+) -> Batched:
+    """Examples of both operands are a batch axis. Those of one are a free axis, of a product that stays one: `w @ x` for many
+    vectors x is a product of two matrices. Its axes come last where it stands right, unless the operands change places, which
+    they may: every product is the same."""
+    x, y = operands
+    left, right = _Side(lhs_batch, lhs_contract).shifted(batched[0]), _Side(rhs_batch, rhs_contract).shifted(batched[1])
+    if all(batched):
+        left, right = _Side((0, *left.batch), left.contract), _Side((0, *right.batch), right.contract)
+        return [_product(b, x, y, left, right)], [True]
+    if batched[0]:
+        return [moved(b, _product(b, x, y, left, right), len(lhs_batch), 0)], [True]
+    own = len(free_axes(b.type(x).rank, lhs_batch, lhs_contract))
+    if own == 0 or b.type(y).rank == len(rhs_batch) + len(rhs_contract) + 1:
+        turned = _product(b, y, x, right, left)
+        return [moved(b, turned, len(lhs_batch), 0)], [True]
+    return [moved(b, _product(b, x, y, left, right), len(lhs_batch) + own, 0)], [True]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """The axes of one operand of a product."""
+
+    batch: Axes
+    contract: Axes
+
+    def shifted(self, batched: bool) -> _Side:
+        """The axes with one more in front."""
+        if not batched:
+            return self
+        return _Side(tuple(axis + 1 for axis in self.batch), tuple(axis + 1 for axis in self.contract))
+
+
+def _product(b: Builder, x: Any, y: Any, left: _Side, right: _Side) -> Any:
+    return b.dot(
+        x, y, lhs_batch=left.batch, rhs_batch=right.batch, lhs_contract=left.contract, rhs_contract=right.contract
+    )
+
+
 dot = register(
     Contraction(
         name="dot",
@@ -117,5 +166,6 @@ dot = register(
         shape=_shape,
         numpy=_numpy,
         vjp=_vjp,
+        batching=_batch,
     )
 )

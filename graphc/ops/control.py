@@ -16,6 +16,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.op import Control, run_graph, type_error
 from graphc.ir.registry import register
 from graphc.ir.types import TOKEN, TensorType, Type
+from graphc.ops.batched_control import batch_cond, batch_while
 
 __all__ = ["cond", "create_token", "while_loop"]
 
@@ -77,6 +78,7 @@ cond = register(
         attributes=("then", "else_"),
         rule=_cond_rule,
         numpy=_cond_numpy,
+        batching=batch_cond,
     )
 )
 
@@ -105,5 +107,6 @@ while_loop = register(
         attributes=("cond", "body"),
         rule=_while_rule,
         numpy=_while_numpy,
+        batching=batch_while,
     )
 )

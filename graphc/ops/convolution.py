@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.errors import DTypeError, ShapeError
+from graphc.ir.batching import Batched, Examples, moved, through
 from graphc.ir.dims import Dim, pos, product
 from graphc.ir.op import Builder, Expansion, type_error
 from graphc.ir.registry import register
@@ -449,6 +450,34 @@ def _kernel_cotangent(
     return b.transpose(y, perm=(1, 0, *range(2, 2 + len(extents))))
 
 
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+def _batch(
+    b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, groups: int, **attrs: Any
+) -> Batched:
+    """The examples of x are more samples; those of w more output channels; those of both are more groups."""
+    (x, w), size = operands, examples.size
+    if not batched[1]:
+        merged = b.reshape(x, shape=(size * b.type(x).shape[1], *b.type(x).shape[2:]))
+        y = b.convolution(merged, w, groups=groups, **attrs)
+        return [b.reshape(y, shape=(size, b.type(x).shape[1], *b.type(y).shape[1:]))], [True]
+    outputs = b.type(w).shape[1]
+    if all(batched):
+        if not isinstance(size, int) or size == 0:
+            return through(b, lambda b, x, w: _expand(b, x, w, groups=groups, **attrs), operands, batched, examples)
+        x, w = moved(b, x, 0, 1), b.reshape(w, shape=(size * outputs, *b.type(w).shape[2:]))
+        n, _, channels, *sizes = b.type(x).shape
+        y = b.convolution(b.reshape(x, shape=(n, size * channels, *sizes)), w, groups=size * groups, **attrs)
+        return [moved(b, b.reshape(y, shape=(n, size, outputs, *b.type(y).shape[2:])), 1, 0)], [True]
+    apart = b.reshape(w, shape=(size, groups, outputs // groups, *b.type(w).shape[2:]))
+    merged = b.reshape(moved(b, apart, 1, 0), shape=(size * outputs, *b.type(w).shape[2:]))
+    y = b.convolution(x, merged, groups=groups, **attrs)
+    n, _, *sizes = b.type(y).shape
+    y = moved(b, b.reshape(y, shape=(n, groups, size, outputs // groups, *sizes)), 2, 0)
+    return [b.reshape(y, shape=(size, n, outputs, *sizes))], [True]
+
+
 convolution = register(
     Expansion(
         name="convolution",
@@ -463,5 +492,6 @@ convolution = register(
         vjp=_vjp,
         linear="each",
         expand=_expand,
+        batching=_batch,
     )
 )

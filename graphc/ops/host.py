@@ -14,6 +14,7 @@ from graphc.errors import DTypeError, NoDerivativeError, ShapeError
 from graphc.ir.op import Builder, Host
 from graphc.ir.registry import register
 from graphc.ir.types import TOKEN, TensorType, Type
+from graphc.ops.batched_control import in_turn
 
 __all__ = ["debug_print", "host_call", "pure_call"]
 
@@ -32,6 +33,7 @@ debug_print = register(
         attributes=("template",),
         rule=lambda *types, template: (TOKEN,),
         function=_debug_print_function,
+        batching=in_turn("debug_print"),
         effect=True,
         fallible=True,
     )
@@ -63,6 +65,7 @@ host_call = register(
         attributes=("function", "types"),
         rule=_host_call_rule,
         function=_named,
+        batching=in_turn("host_call"),
         effect=True,
         fallible=True,
     )
@@ -95,6 +98,7 @@ pure_call = register(
         attributes=("function", "types"),
         rule=_pure_call_rule,
         function=_named,
+        batching=in_turn("pure_call"),
         vjp=_pure_call_vjp,
         fallible=True,
     )

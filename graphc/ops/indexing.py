@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from graphc.dtypes import int64, uint64
 from graphc.errors import BoundsError, DTypeError, ShapeError
-from graphc.ir.dims import product
+from graphc.ir.batching import Batched, Examples, moved, spread_mask, with_axis
+from graphc.ir.dims import Dim, product
 from graphc.ir.op import Builder, Indexing, type_error
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
@@ -108,6 +109,91 @@ def _check(
     return x, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
 
 
+# -- batches ------------------------------------------------------------------------------------------------------------
+
+
+def _guarded(b: Builder, indices: Any, batched: bool, examples: Examples) -> Any:
+    """Indices of examples that do not count are 0: what is out of range for them is no error."""
+    if examples.active is None or product(b.type(indices).shape) == 0:
+        return indices
+    if batched:
+        counts = spread_mask(b, examples.active, indices)
+    else:
+        counts = b.broadcast(b.any(examples.active, axes=(0,)), shape=b.type(indices).shape)
+    return b.select(counts, indices, b.like(indices, 0))
+
+
+def _flat_positions(b: Builder, indices: Any, extent: Dim, size: Dim, mode: str) -> Any:
+    """Positions in `size` axes of `extent` elements laid end to end, for indices [size, ..] into each of them. Checked
+    here."""
+    shape = b.type(indices).shape
+    inside = b.take(b.iota(shape=(extent,), axis=0, dtype=int64), indices, axis=0, mode=mode)
+    first = b.iota(shape=shape, axis=0, dtype=int64)
+    if isinstance(extent, int):
+        return b.add(inside, b.multiply(first, extent))
+    stride = b.sum(b.full((extent,), 1, int64), axes=(0,))
+    return b.add(inside, b.multiply(first, b.broadcast(stride, shape=shape)))
+
+
+def _end_to_end(b: Builder, x: Any, axis: int) -> Any:
+    """[size, a, n, c] as [size * n, a, c], where n is axis `axis` of an example."""
+    x = moved(b, x, axis + 1, 1)
+    size, extent, *rest = b.type(x).shape
+    return b.reshape(x, shape=(size * extent, *rest))
+
+
+def _permuted(b: Builder, x: Any, perm: tuple[int, ...]) -> Any:
+    return x if perm == tuple(range(len(perm))) else b.transpose(x, perm=perm)
+
+
+def _take_batch(
+    b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, axis: int, mode: str
+) -> Batched:
+    x, indices = operands
+    if mode == "raise":
+        indices = _guarded(b, indices, batched[1], examples)
+    if not batched[1]:
+        return [b.take(x, indices, axis=axis + batched[0], mode=mode)], [batched[0]]
+    if not batched[0]:
+        return [moved(b, b.take(x, indices, axis=axis, mode=mode), axis, 0)], [True]
+    places = _flat_positions(b, indices, b.type(x).shape[axis + 1], examples.size, mode)
+    y = b.take(_end_to_end(b, x, axis), places, axis=0, mode="clip")
+    # [size, i, a, c] --> [size, a, i, c]
+    rank = b.type(indices).rank
+    axes = range(b.type(y).rank)
+    return [_permuted(b, y, (0, *axes[rank : rank + axis], *axes[1:rank], *axes[rank + axis :]))], [True]
+
+
+def _scatter_batch(name: str) -> Callable[..., Batched]:
+    def rule(
+        b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, axis: int, mode: str
+    ) -> Batched:
+        write = getattr(b, name)
+        x, indices, updates = operands
+        if mode == "raise":
+            indices = _guarded(b, indices, batched[1], examples)
+        if not any(batched):
+            return [write(x, indices, updates, axis=axis, mode=mode)], [False]
+        size = examples.size
+        x, updates = with_axis(b, x, batched[0], size), with_axis(b, updates, batched[2], size)
+        if not batched[1]:
+            return [write(x, indices, updates, axis=axis + 1, mode=mode)], [True]
+        places = _flat_positions(b, indices, b.type(x).shape[axis + 1], size, mode)
+        # [size, a, i, c] --> [size, i, a, c]
+        rank = b.type(indices).rank - 1
+        axes = range(b.type(updates).rank)
+        perm = (0, *axes[axis + 1 : axis + 1 + rank], *axes[1 : axis + 1], *axes[axis + 1 + rank :])
+        flat = _end_to_end(b, x, axis)
+        y = write(flat, places, _permuted(b, updates, perm), axis=0, mode="clip")
+        apart = (size, b.type(x).shape[axis + 1], *b.type(flat).shape[1:])
+        return [moved(b, b.reshape(y, shape=apart), 1, axis + 1)], [True]
+
+    return rule
+
+
+# -- reading ------------------------------------------------------------------------------------------------------------
+
+
 def _take_rule(*operands: Type, axis: int, mode: str) -> tuple[Type, ...]:
     if len(operands) != 2:
         raise ShapeError(type_error("take", f"takes 2 operands, got {len(operands)}", operands))
@@ -137,6 +223,7 @@ take = register(
         narrow=True,
         vjp=_take_vjp,
         linear="together",
+        batching=_take_batch,
         fallible=True,
     )
 )
@@ -186,6 +273,7 @@ def _scatter(
             numpy=_scatter_numpy(name, write),
             combine=combine,
             vjp=vjp,
+            batching=_scatter_batch(name),
             narrow=narrow,
             linear=linear,
             fallible=True,

@@ -71,6 +71,11 @@ def _least(name: str, x: TensorType) -> Dim:
     return min(rows, columns)
 
 
+def _more_batches(size: Dim, **attrs: Any) -> dict[str, Any]:
+    """All functions here take batches of matrices."""
+    return attrs
+
+
 def _named(function: str) -> Callable[..., Call]:
     return lambda **keywords: (f"numpy.linalg:{function}", keywords)
 
@@ -178,6 +183,7 @@ cholesky = register(
         rule=_like("cholesky"),
         function=_named("cholesky"),
         vjp=_cholesky_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -242,6 +248,7 @@ qr = register(
         rule=_qr_rule,
         function=_named("qr"),
         vjp=_qr_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -305,6 +312,7 @@ svd = register(
         rule=_svd_rule,
         function=_named("svd"),
         vjp=_svd_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -327,6 +335,7 @@ svdvals = register(
         rule=_svdvals_rule,
         function=_named("svdvals"),
         vjp=_svdvals_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -366,6 +375,7 @@ eigh = register(
         rule=_eigh_rule,
         function=lambda uplo: ("numpy.linalg:eigh", {"UPLO": uplo}),
         vjp=_eigh_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -390,6 +400,7 @@ eigvalsh = register(
         rule=_eigvalsh_rule,
         function=lambda uplo: ("numpy.linalg:eigvalsh", {"UPLO": uplo}),
         vjp=_eigvalsh_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -422,6 +433,7 @@ solve = register(
         rule=_solve_rule,
         function=_named("solve"),
         vjp=_solve_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -439,6 +451,7 @@ inv = register(
         rule=_like("inv"),
         function=_named("inv"),
         vjp=_inv_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -456,6 +469,7 @@ det = register(
         rule=_scalars("det", 1),
         function=_named("det"),
         vjp=_det_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -474,6 +488,7 @@ slogdet = register(
         rule=_scalars("slogdet", 2),
         function=_named("slogdet"),
         vjp=_slogdet_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )
@@ -508,6 +523,7 @@ pinv = register(
         rule=_pinv_rule,
         function=lambda rtol: ("numpy.linalg:pinv", {} if rtol is None else {"rcond": rtol}),
         vjp=_pinv_vjp,
+        shift=_more_batches,
         fallible=True,
     )
 )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from graphc.dtypes import bool_
 from graphc.errors import ShapeError
+from graphc.ir.batching import Batched, Examples, spread_mask, with_axis
 from graphc.ir.dims import Dim, is_nonnegative, pos, product
 from graphc.ir.op import Builder, Guard, Movement, Source
 from graphc.ir.registry import register
@@ -64,6 +65,7 @@ reshape = register(
         sources=None,
         vjp=lambda b, ct, x, shape: [b.reshape(ct, shape=b.type(x).shape)],
         view=True,
+        shift=lambda size, shape: {"shape": (size, *shape)},
     )
 )
 
@@ -97,6 +99,7 @@ transpose = register(
         numpy=_transpose_numpy,
         sources=lambda index, x, perm: [Source(0, tuple(index[k] for k in _inverse(perm)))],
         vjp=lambda b, ct, x, perm: [b.transpose(ct, perm=_inverse(perm))],
+        shift=lambda size, perm: {"perm": (0, *(axis + 1 for axis in perm))},
     )
 )
 
@@ -126,6 +129,17 @@ def _broadcast_vjp(b: Builder, ct: Any, x: Any, shape: Shape) -> list[Any]:
     return [b.reshape(summed, shape=old) if b.type(summed).shape != old else summed]
 
 
+def _broadcast_batch(
+    b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, shape: Shape
+) -> Batched:
+    """Axes that are new come after the examples'."""
+    (x,) = operands
+    size, *own = b.type(x).shape
+    if len(own) < len(shape):
+        x = b.reshape(x, shape=(size, *(1,) * (len(shape) - len(own)), *own))
+    return [b.broadcast(x, shape=(size, *shape))], [True]
+
+
 broadcast = register(
     Movement(
         name="broadcast",
@@ -136,6 +150,7 @@ broadcast = register(
         numpy=np.broadcast_to,
         sources=_broadcast_sources,
         vjp=_broadcast_vjp,
+        batching=_broadcast_batch,
     )
 )
 
@@ -213,6 +228,7 @@ slice_ = register(
         numpy=_slice_numpy,
         sources=_slice_sources,
         vjp=_slice_vjp,
+        shift=lambda n, start, size, step: {"start": (0, *start), "size": (n, *size), "step": (1, *step)},
     )
 )
 
@@ -264,6 +280,21 @@ def _pad_vjp(b: Builder, ct: Any, x: Any, value: Any, low: Shape, high: Shape) -
     return [inner, b.sum(border, axes=tuple(range(len(shape)))) if shape else b.like(value, 0.0)]
 
 
+def _pad_batch(
+    b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, low: Shape, high: Shape
+) -> Batched:
+    """A value of each example's own is put where padding by True gives True."""
+    x, value = operands
+    around = {"low": (0, *low), "high": (0, *high)}
+    if not batched[1]:
+        return [b.pad(x, value, **around)], [True]
+    x = with_axis(b, x, batched[0], examples.size)
+    inside = b.full(b.type(x).shape, False, bool_)
+    outside = b.pad(inside, b.full((), True, bool_), **around)
+    filled = b.pad(x, b.full((), 0, b.type(x).dtype), **around)
+    return [b.select(outside, spread_mask(b, value, filled), filled)], [True]
+
+
 pad = register(
     Movement(
         name="pad",
@@ -275,6 +306,7 @@ pad = register(
         numpy=_pad_numpy,
         sources=_pad_sources,
         vjp=_pad_vjp,
+        batching=_pad_batch,
     )
 )
 
@@ -331,5 +363,6 @@ concatenate = register(
         numpy=lambda *xs, axis: np.concatenate(xs, axis=axis),
         sources=_concatenate_sources,
         vjp=_concatenate_vjp,
+        shift=lambda size, axis: {"axis": axis + 1},
     )
 )

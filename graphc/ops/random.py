@@ -73,8 +73,11 @@ def _philox_scalar(s: Scalar, counter: Sequence[S], key: Sequence[S]) -> list[S]
 
 
 def _bits_rule(*operands: Type, shape: Shape, dtype: DType) -> tuple[Type, ...]:
-    if operands not in ((TensorType(uint32, (2,)),), (TensorType(uint32, (4,)),)):
-        raise ShapeError(type_error("random_bits", "the key must be u32[2] or u32[4]", operands))
+    key = operands[0] if len(operands) == 1 else None
+    if not isinstance(key, TensorType) or key.dtype is not uint32 or key.shape[-1:] not in ((2,), (4,)):
+        raise ShapeError(type_error("random_bits", "the key must be u32[2] or u32[4], or an array of keys", operands))
+    if tuple(shape[: key.rank - 1]) != key.shape[:-1]:
+        raise ShapeError(type_error("random_bits", f"shape {shape} does not begin with the keys' axes", operands))
     if dtype not in (uint32, uint64):
         raise DTypeError("random_bits: dtype must be u32 or u64")
     if any(isinstance(d, int) and d < 0 for d in shape):
@@ -83,14 +86,16 @@ def _bits_rule(*operands: Type, shape: Shape, dtype: DType) -> tuple[Type, ...]:
 
 
 def _bits_numpy(key: Array, shape: tuple[int, ...], dtype: DType) -> Array:
-    count = math.prod(shape)
+    count = math.prod(shape[key.ndim - 1 :])
     words = count * dtype.itemsize // 4
     block = np.arange((words + 3) // 4, dtype=np.uint64)
-    upper = key[2:] if key.size == 4 else np.zeros(2, np.uint32)
+    key = np.moveaxis(key, -1, 0)[..., None]
+    upper = key[2:] if key.shape[0] == 4 else np.zeros_like(key)
     results = philox((block & np.uint64(0xFFFFFFFF), block >> np.uint64(32), upper[0], upper[1]), (key[0], key[1]))
-    flat = np.stack(results, axis=-1).reshape(-1)[:words].astype(np.uint64)
+    rows = np.stack(np.broadcast_arrays(*results), axis=-1).astype(np.uint64)
+    flat = rows.reshape(*key.shape[1:-1], 4 * block.size)[..., :words]
     if dtype is uint64:
-        flat = flat[0::2] | (flat[1::2] << np.uint64(32))
+        flat = flat[..., 0::2] | (flat[..., 1::2] << np.uint64(32))
     return flat.astype(dtype.numpy).reshape(shape)
 
 
@@ -117,11 +122,12 @@ random_bits = register(
         and, if it has four, the upper half of the counter (a stream number). With i the element's flat index: a u32
         is word i % 4 of the block whose counter is i // 4; a u64 is words 2j (low) and 2j + 1 (high), j = i % 2, of
         block i // 2. An element depends on the key and i only, not on the shape. An empty shape gives an empty
-        result.""",
+        result. Keys in an array: the leading axes of `shape` are theirs, and i counts the elements of each key.""",
         attributes=("shape", "dtype"),
         rule=_bits_rule,
         numpy=_bits_numpy,
         scalar=_bits_scalar,
+        shift=lambda size, shape, dtype: {"shape": (size, *shape), "dtype": dtype},
     )
 )
 

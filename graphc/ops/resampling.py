@@ -131,5 +131,6 @@ resample = register(
         vjp=_vjp,
         linear="together",
         expand=_expand,
+        shift=lambda n, axis, **attrs: {"axis": axis + 1, **attrs},
     )
 )

@@ -92,6 +92,7 @@ barrier = register(
         numpy=lambda x, instance: x,
         vjp=_barrier_vjp,
         linear="together",
+        shift=lambda size, **attrs: attrs,
     )
 )
 

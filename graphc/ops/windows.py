@@ -93,6 +93,7 @@ windows = register(
         numpy=_numpy,
         sources=_sources,
         vjp=_vjp,
+        shift=lambda n, axis, **attrs: {"axis": axis + 1, **attrs},
     )
 )
 
@@ -277,6 +278,7 @@ def _window_reduction(
             vjp=cotangent,
             linear="together" if linear else "",
             expand=expand,
+            shift=lambda n, axes, **attrs: {"axes": tuple(axis + 1 for axis in axes), **attrs},
             exact=exact,
         )
     )

@@ -184,8 +184,10 @@ def test_scalar_rule_of_leaves(op: Special) -> None:
 def test_scalar_rule_of_random_bits(op: Random) -> None:
     for sample in samples(op):
         (expected,) = op.evaluate(sample.operands, sample.attrs)
-        counter = np.arange(expected.size, dtype=np.int64).reshape(expected.shape)
-        words = [np.asarray(word) for word in sample.operands[0]]
+        (key,) = sample.operands
+        inner = expected.shape[key.ndim - 1 :]
+        counter = np.broadcast_to(np.arange(np.prod(inner, dtype=np.int64)).reshape(inner), expected.shape)
+        words = [np.asarray(key[..., k]).reshape((*key.shape[:-1], *(1,) * len(inner))) for k in range(key.shape[-1])]
         found = np.broadcast_to(op.scalar(S, counter, *words, **sample.attrs), expected.shape)
         assert same_bits(found, expected), sample
 

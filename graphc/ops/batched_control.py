@@ -1,0 +1,232 @@
+"""Branches and loops for many examples at once, and ops that take one example after the other. Layer 2.
+
+Where all examples go the same way the node stays what it is, with batched graphs. Where they part, both branches are computed
+and each example takes its own; a loop goes on as long as one example does, and carries of those that are done stay as they are.
+The code of a way not taken must do no harm (see `Examples.active`): what cannot be kept from it (calls of Python functions,
+factorisations) is run for one example after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.dtypes import int64
+from graphc.ir.batching import (
+    Batched,
+    Examples,
+    batch_graph,
+    batch_values,
+    is_guardable,
+    mask_type,
+    spread_mask,
+    with_axis,
+)
+from graphc.ir.dims import Dim
+from graphc.ir.graph import Graph, constant, input_value
+from graphc.ir.op import Builder
+from graphc.ir.types import TOKEN, TensorType, Type
+
+__all__ = ["batch_cond", "batch_while", "in_turn"]
+
+Flags = list[bool]
+
+
+def _chosen(b: Builder, mask: Any, x: Any, y: Any, batched: tuple[bool, bool], size: Any) -> tuple[Any, bool]:
+    """x for the examples of the mask, y for the others; what is the same for both stays as it is."""
+    if x is y:
+        return x, batched[0]
+    x, y = with_axis(b, x, batched[0], size), with_axis(b, y, batched[1], size)
+    return b.select(spread_mask(b, mask, x), x, y), True
+
+
+def _guard(examples: Examples) -> list[Any]:
+    return [] if examples.active is None else [examples.active]
+
+
+# -- cond -----------------------------------------------------------------------------------------------------------------
+
+
+def batch_cond(
+    b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, then: Graph, else_: Graph
+) -> Batched:
+    """The rule of `cond`: a predicate that is the same for all chooses a batched graph, else each example chooses a result."""
+    predicate, *captures = operands
+    if (batched[0] or examples.active is not None) and not (is_guardable(then) and is_guardable(else_)):
+        return in_turn("cond")(b, operands, batched, examples, then=then, else_=else_)
+    if batched[0]:
+        return _both(b, predicate, captures, batched[1:], examples, then, else_)
+    size, guarded = examples.size, examples.active is not None
+    flags = [batch_graph(b, g, batched[1:], size, guarded=guarded)[1] for g in (then, else_)]
+    joined = [x or y for x, y in zip(*flags, strict=True)]
+    graphs = [batch_graph(b, g, batched[1:], size, outputs=joined, guarded=guarded)[0] for g in (then, else_)]
+    results = _applied(b, "cond", (predicate, *captures, *_guard(examples)), then=graphs[0], else_=graphs[1])
+    return results, joined
+
+
+def _both(
+    b: Builder,
+    predicate: Any,
+    captures: Sequence[Any],
+    batched: Sequence[bool],
+    examples: Examples,
+    then: Graph,
+    else_: Graph,
+) -> Batched:
+    taken, left = predicate, b.logical_not(predicate)
+    if examples.active is not None:
+        taken, left = (b.bitwise_and(examples.active, mask) for mask in (taken, left))
+    ways = []
+    for graph, mask in ((then, taken), (else_, left)):
+        guard = None if is_harmless(graph) else mask
+        ways.append(batch_values(b, graph, captures, batched, Examples(examples.size, guard)))
+    (xs, x_flags), (ys, y_flags) = ways
+    pairs = zip(xs, ys, zip(x_flags, y_flags, strict=True), strict=True)
+    chosen = [_chosen(b, predicate, x, y, flags, examples.size) for x, y, flags in pairs]
+    return [x for x, _ in chosen], [flag for _, flag in chosen]
+
+
+def is_harmless(graph: Graph) -> bool:
+    """Whether a graph may be run for examples that do not want it, without a guard."""
+    return not any(node.op.fallible or node.op.effect or node.op.guards for node in graph.nodes)
+
+
+def _applied(b: Builder, name: str, operands: Sequence[Any], **attrs: Any) -> list[Any]:
+    results = getattr(b, name)(*operands, **attrs)
+    return list(results) if isinstance(results, tuple) else [results]
+
+
+# -- while_loop -----------------------------------------------------------------------------------------------------------
+
+
+def batch_while(
+    b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, cond: Graph, body: Graph
+) -> Batched:
+    """The rule of `while_loop`: a condition that is the same for all rules a batched loop, else the loop goes on as long as one
+    example goes on."""
+    safe = is_guardable(cond) and is_guardable(body)
+    if examples.active is not None and not safe:
+        return in_turn("while_loop")(b, operands, batched, examples, cond=cond, body=body)
+    flags, parted = _loop_flags(b, batched, examples, cond, body)
+    if parted and not safe:
+        return in_turn("while_loop")(b, operands, batched, examples, cond=cond, body=body)
+    carries = [
+        with_axis(b, x, own, examples.size) if flag else x
+        for x, own, flag in zip(operands, batched, flags, strict=True)
+    ]
+    if not parted:
+        going, _ = batch_graph(b, cond, flags, examples.size)
+        turned, _ = batch_graph(b, body, flags, examples.size, outputs=flags)
+        return _applied(b, "while_loop", carries, cond=going, body=turned), flags
+    return _parted_loop(b, carries, flags, examples, cond, body), flags
+
+
+def _loop_flags(
+    b: Builder, batched: Sequence[bool], examples: Examples, cond: Graph, body: Graph
+) -> tuple[Flags, bool]:
+    """Which carries are batched, and whether examples end at different times: the least flags that the loop preserves. Where
+    examples part, so does every carry that the body changes."""
+    flags, size, guarded = list(batched), examples.size, examples.active is not None
+    changed = [out is not x for out, x in zip(body.outputs, body.input_values(), strict=True)]
+    while True:
+        (apart,) = batch_graph(b, cond, flags, size, guarded=guarded)[1]
+        parted = apart or guarded
+        found = batch_graph(b, body, flags, size, guarded=guarded)[1]
+        new = [old or out or (parted and c) for old, out, c in zip(flags, found, changed, strict=True)]
+        if new == flags:
+            return flags, parted
+        flags = new
+
+
+def _parted_loop(
+    b: Builder, carries: Sequence[Any], flags: Flags, examples: Examples, cond: Graph, body: Graph
+) -> list[Any]:
+    """The loop whose first carry is the mask of the examples that go on."""
+    size = examples.size
+    going = _condition(b, cond, carries, flags, examples)
+    types = [mask_type(size), *(b.type(x) for x in carries)]
+    mask, *inner = (input_value(i, t) for i, t in enumerate(types))
+    new, new_flags = batch_values(b, body, inner, flags, Examples(size, mask))
+    kept = []
+    for x, y, old_flag, flag in zip(inner, new, flags, new_flags, strict=True):
+        kept.append(_chosen(b, mask, y, x, (flag, old_flag), size)[0])
+    still = _condition(b, cond, kept, flags, Examples(size, mask))
+    again = Graph(tuple(types), (b.any(mask, axes=(0,)),), cond.name, (), cond.locations)
+    turned = Graph(tuple(types), (still, *kept), body.name, (), body.locations)
+    return _applied(b, "while_loop", (going, *carries), cond=again, body=turned)[1:]
+
+
+def _condition(b: Builder, cond: Graph, carries: Sequence[Any], flags: Flags, examples: Examples) -> Any:
+    """bool[size]: the examples, of those that count, for which the condition holds."""
+    guard = None if is_harmless(cond) else examples.active
+    (holds,), (flag,) = batch_values(b, cond, carries, flags, Examples(examples.size, guard))
+    holds = with_axis(b, holds, flag, examples.size)
+    return holds if examples.active is None else b.bitwise_and(holds, examples.active)
+
+
+# -- one after the other ----------------------------------------------------------------------------------------------------
+
+
+def in_turn(name: str) -> Callable[..., Batched]:
+    """The rule of an op that is applied to one example after the other, in order, and to those that count only; effects keep
+    that order."""
+
+    def rule(b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, **attrs: Any) -> Batched:
+        size = examples.size
+        one = [_example(x.type, flag) for x, flag in zip(operands, batched, strict=True)]
+        step = Graph(
+            tuple(one), tuple(_applied(b, name, [input_value(i, t) for i, t in enumerate(one)], **attrs)), name
+        )
+        kinds = [v.type for v in step.outputs]
+        results = [b.full((size, *t.shape), 0, t.dtype) for t in kinds if isinstance(t, TensorType)]
+        carries = [b.full((), 0, int64), *results, *operands, *_guard(examples)]
+        inner = [input_value(i, x.type) for i, x in enumerate(carries)]
+        types = tuple(x.type for x in carries)
+        going = Graph(types, (b.less(inner[0], _count(b, size)),), name)
+        turned = Graph(types, tuple(_turn(b, step, inner, len(results), batched, examples)), name)
+        final = _applied(b, "while_loop", carries, cond=going, body=turned)
+        arrays = iter(final[1 : 1 + len(results)])
+        tokens = (x for x in final[1 + len(results) :] if x.type == TOKEN)
+        found = [next(arrays) if isinstance(t, TensorType) else next(tokens) for t in kinds]
+        return found, [isinstance(t, TensorType) for t in kinds]
+
+    return rule
+
+
+def _example(type_: Type, batched: bool) -> Type:
+    return TensorType(type_.dtype, type_.shape[1:]) if batched and isinstance(type_, TensorType) else type_
+
+
+def _count(b: Builder, size: Dim) -> Any:
+    """A size as a value."""
+    return constant(np.int64(size)) if isinstance(size, int) else b.sum(b.full((size,), 1, int64), axes=(0,))
+
+
+def _turn(
+    b: Builder, step: Graph, carries: Sequence[Any], count: int, batched: Sequence[bool], examples: Examples
+) -> list[Any]:
+    """One turn of `in_turn`'s loop: the carries are the number of the example, `count` results, operands and the mask."""
+    number, filled, rest = carries[0], carries[1 : 1 + count], list(carries[1 + count :])
+    xs = [_read(b, x, number) if flag else x for x, flag in zip(rest, batched, strict=False)]
+    if examples.active is None:
+        ys = batch_values(b, step, xs, [False] * len(xs), Examples(1))[0]
+    else:
+        ys = _applied(b, "cond", (_read(b, rest[-1], number), *xs), then=step, else_=_nothing(b, step))
+    arrays = [y for y in ys if y.type != TOKEN]
+    tokens = iter([y for y in ys if y.type == TOKEN])
+    written = [b.scatter_set(old, number, y, axis=0, mode="clip") for old, y in zip(filled, arrays, strict=True)]
+    return [b.add(number, 1), *written, *(next(tokens, x) if x.type == TOKEN else x for x in rest)]
+
+
+def _read(b: Builder, x: Any, number: Any) -> Any:
+    return b.take(x, number, axis=0, mode="clip")
+
+
+def _nothing(b: Builder, step: Graph) -> Graph:
+    """Zeros in place of a step's results; tokens pass."""
+    tokens = iter([x for x in step.input_values() if x.type == TOKEN])
+    kinds = [v.type for v in step.outputs]
+    results = [b.full(t.shape, 0, t.dtype) if isinstance(t, TensorType) else next(tokens) for t in kinds]
+    return Graph(step.inputs, tuple(results), step.name)
