@@ -199,6 +199,7 @@ from graphc.frontend.reducing import std as std
 from graphc.frontend.reducing import sum as sum
 from graphc.frontend.reducing import var as var
 from graphc.frontend.shaping import broadcast_arrays as broadcast_arrays
+from graphc.frontend.shaping import broadcast_shapes as broadcast_shapes
 from graphc.frontend.shaping import broadcast_to as broadcast_to
 from graphc.frontend.shaping import concat as concat
 from graphc.frontend.shaping import expand_dims as expand_dims

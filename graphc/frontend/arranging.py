@@ -173,7 +173,7 @@ def rot90(x: Any, /, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
     return flip(swapaxes(tensor, a, b), axis=b)
 
 
-def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
+def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
     """Coordinate matrices of coordinate vectors, as `numpy.meshgrid`."""
     if indexing not in ("xy", "ij"):
         raise ValueError(f"indexing is 'xy' or 'ij', not {indexing!r}")
@@ -184,7 +184,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
         apart = reshape(vector, tuple(d if a == place else 1 for a, d in enumerate(shape)))
         grid = broadcast_to(apart, shape)
         grids.append(swapaxes(grid, 0, 1) if indexing == "xy" and len(vectors) > 1 else grid)
-    return grids
+    return tuple(grids)
 
 
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
@@ -221,7 +221,7 @@ def resize(x: Any, /, new_shape: Any) -> Tensor:
 # -- differences ------------------------------------------------------------------------------------------------------------
 
 
-def diff(x: Any, /, *, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
+def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tensor:
     """Differences of neighbours along an axis, n times over; as `numpy.diff`. Of bools: whether they differ."""
     tensor = as_tensor(x)
     if n < 0:

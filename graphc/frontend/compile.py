@@ -449,6 +449,7 @@ def compile(
     """
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     options = Options(contract=contract, target=target)
+    names = names or getattr(function, "static_argnames", ())
     if function is None:
         return functools.partial(compile, static_argnames=names, contract=contract, target=target)
     if isinstance(function, (CompiledFunction, CompiledModule)):

@@ -22,7 +22,6 @@ from graphc.frontend.elementwise import (
     equal,
     exp,
     exp2,
-    floor_divide,
     isfinite,
     isinf,
     isnan,
@@ -36,7 +35,6 @@ from graphc.frontend.elementwise import (
     minimum,
     multiply,
     not_equal,
-    remainder,
     signbit,
     sin,
     subtract,
@@ -50,6 +48,7 @@ __all__ = [
     "COMPOSED",
     "allclose",
     "angle",
+    "array_equal",
     "conj",
     "deg2rad",
     "divmod",
@@ -119,15 +118,26 @@ COMPOSED: dict[str, tuple[np.ufunc, Callable[..., Tensor]]] = {
 def _function(name: str) -> Callable[..., Tensor]:
     ufunc, formula = COMPOSED[name]
 
-    def function(*operands: Any) -> Tensor:
-        if len(operands) != ufunc.nin:
-            raise TypeError(f"{name} takes {ufunc.nin} operands, got {len(operands)}")
+    def apply(*operands: Any) -> Tensor:
         tensors = unify(name, promote(name, ufunc, operands))
         dtype = tensors[0].type.dtype
         if dtype.is_short_float:
             # Rounded once, as NumPy does.
             return convert(formula(*(convert(t, np.float32) for t in tensors)), dtype.numpy)
         return formula(*tensors)
+
+    if ufunc.nin == 1:
+
+        def unary(x: Any, /) -> Tensor:
+            return apply(x)
+
+        function: Callable[..., Tensor] = unary
+    else:
+
+        def binary(x1: Any, x2: Any, /) -> Tensor:
+            return apply(x1, x2)
+
+        function = binary
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Elementwise `numpy.{ufunc.__name__}`, composed; returns a Tensor."
@@ -156,7 +166,7 @@ def modf(x: Any, /) -> tuple[Tensor, Tensor]:
 
 def divmod(x1: Any, x2: Any, /) -> tuple[Tensor, Tensor]:
     """Floored quotient and remainder, as `numpy.divmod`."""
-    return floor_divide(x1, x2), remainder(x1, x2)
+    return apply_ufunc("floor_divide", x1, x2), apply_ufunc("remainder", x1, x2)
 
 
 def fix(x: Any, /) -> Tensor:
@@ -211,6 +221,17 @@ def allclose(x1: Any, x2: Any, /, *, rtol: float = 1e-5, atol: float = 1e-8, equ
     """Whether all elements are close (see `isclose`), as a 0-d bool."""
     close = isclose(x1, x2, rtol=rtol, atol=atol, equal_nan=equal_nan)
     return op("all", close, axes=tuple(range(close.ndim))) if close.ndim else close
+
+
+def array_equal(x1: Any, x2: Any, /, *, equal_nan: bool = False) -> Tensor:
+    """Whether two arrays have one shape and equal elements, as a 0-d bool."""
+    x, y = as_tensor(x1), as_tensor(x2)
+    if x.shape != y.shape:
+        return as_tensor(np.asarray(False))
+    same = equal(x, y)
+    if equal_nan:
+        same = logical_or(same, logical_and(not_equal(x, x), not_equal(y, y)))
+    return op("all", same, axes=tuple(range(same.ndim))) if same.ndim else same
 
 
 def real(x: Any, /) -> Tensor:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import ShapeError, UnsupportedError, message
 from graphc.frontend import context
-from graphc.frontend.promotion import as_tensor, broadcast_to, check_device
-from graphc.frontend.shaping import shape_of
+from graphc.frontend.promotion import as_tensor, broadcast_to, check_device, convert, describe, op
+from graphc.frontend.shaping import integer, shape_of
+from graphc.frontend.signature import static_arguments
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype, native_array
+from graphc.frontend.trace import Traced
 
 __all__ = [
     "arange",
@@ -48,10 +51,27 @@ def tensor(data: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tens
     >>> gx.tensor([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    made = as_tensor(data, dtype).detach() if _traced(data) else _wrap(native_array(data, dtype, copy=True))
+    made = _lifted(data, dtype).detach() if _traced(data) else _wrap(native_array(data, dtype, copy=True))
     if requires_grad:
         made.requires_grad = True
     return made
+
+
+def _default_float(data: Any, dtype: Any) -> Any:
+    """The dtype to convert to: the given one; for traced Python floats, alone or among Python numbers, the default one."""
+    if dtype is not None:
+        return dtype
+    leaves = list(_leaves(data))
+    weak = all(leaf.weak if isinstance(leaf, Traced) else type(leaf) in (bool, int, float) for leaf in leaves)
+    return default_dtype() if weak and any(isinstance(leaf, Traced) for leaf in leaves) else None
+
+
+def _leaves(data: Any) -> Iterator[Any]:
+    if isinstance(data, (list, tuple)):
+        for item in data:
+            yield from _leaves(item)
+    else:
+        yield data
 
 
 def _traced(data: Any) -> bool:
@@ -60,17 +80,52 @@ def _traced(data: Any) -> bool:
     return isinstance(data, Tensor) or (isinstance(data, (list, tuple)) and any(_traced(d) for d in data))
 
 
+def _lifted(data: Any, dtype: Any) -> Tensor:
+    """What holds traced values as a tensor."""
+    made = as_tensor(data, _default_float(data, dtype))
+    trace = context.trace.get()
+    if isinstance(made, Traced) and trace is not None and (made.weak or made.kind != "tensor"):
+        return trace.as_tensor_kind(made)
+    return made
+
+
 def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
-    """`obj` as a Tensor; shares memory with a NumPy array of a dtype that graphc has, unless `copy`."""
+    """`obj` as a Tensor: numbers, nested lists of numbers, arrays or tensors. It shares memory with a tensor or array of the
+    dtype that is wanted (the `dtype` given, else its own).
+
+    Parameters
+    ----------
+    copy
+        True: always in memory of its own; False: always in that of `obj`.
+
+    Raises
+    ------
+    ValueError
+        If `copy` is False and the memory cannot be shared.
+    """
     check_device(device)
-    if isinstance(obj, Tensor) and not copy:
-        return as_tensor(obj, dtype)
     if copy:
         return tensor(obj, dtype)
-    out = as_tensor(obj, dtype)
-    if context.trace.get() is not None and not isinstance(obj, Tensor):
-        out.kind = "tensor"  # type: ignore[attr-defined]
-    return out
+    made = _lifted(obj, dtype) if _traced(obj) else as_tensor(obj, dtype)
+    if copy is False and not _shared(made, obj):
+        raise ValueError(
+            message(
+                "asarray with copy=False would have to copy",
+                operands=[("obj", describe(obj))],
+                location=user_location(),
+                hint="Numbers and lists, and data of another dtype, are copied: leave copy=False out.",
+            )
+        )
+    if isinstance(made, Traced) and not isinstance(obj, Tensor):
+        made.kind = "tensor"
+    return made
+
+
+def _shared(made: Tensor, obj: Any) -> bool:
+    """Whether a tensor is made of the memory of `obj` (while tracing: of its value)."""
+    if isinstance(made, Traced) or isinstance(obj, Tensor):
+        return isinstance(obj, Tensor) and made.dtype == obj.dtype
+    return isinstance(obj, np.ndarray) and np.may_share_memory(made.numpy(), obj)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
@@ -86,7 +141,7 @@ def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) 
     """A tensor filled with one value; its dtype follows the value's (Python floats: the default dtype)."""
     check_device(device)
     if _traced(fill_value):
-        return broadcast_to(as_tensor(fill_value, dtype), _shape(shape))
+        return broadcast_to(_lifted(fill_value, dtype), _shape(shape))
     value = native_array(fill_value, dtype)
     return _wrap(np.full(_shape(shape), value, dtype=value.dtype))
 
@@ -141,10 +196,20 @@ def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = No
     return _wrap(np.full(like.shape, fill_value, dtype=like.dtype if dtype is None else native_dtype(dtype)))
 
 
+@static_arguments("start", "stop", "step")
 def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Evenly spaced numbers from start to below stop (from 0 if only one is given); integers give int64."""
     check_device(device)
     low, high = (0, start) if stop is None else (start, stop)
+    if any(isinstance(v, Traced) for v in (low, high, step)):
+        raise UnsupportedError(
+            message(
+                "arange has a size that depends on its arguments, whose values are not known while tracing",
+                operands=[(name, describe(v)) for name, v in (("start", low), ("stop", high), ("step", step))],
+                location=user_location(),
+                hint="Pass them as integers, name them in static_argnames, or use gx.linspace, whose size is given.",
+            )
+        )
     array = np.arange(low, high, step)
     if dtype is None:
         dtype = np.int64 if array.dtype.kind in "iu" else default_dtype()
@@ -154,9 +219,23 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
 def linspace(
     start: float, stop: float, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Tensor:
-    """`num` evenly spaced numbers from start to stop."""
+    """`num` evenly spaced numbers from start to stop (to one step before it, without `endpoint`)."""
     check_device(device)
+    if isinstance(start, Traced) or isinstance(stop, Traced):
+        return _traced_linspace(start, stop, integer("linspace", "num", num), native_dtype(dtype), endpoint)
     return _wrap(np.linspace(start, stop, num, endpoint=endpoint, dtype=native_dtype(dtype)))
+
+
+def _traced_linspace(start: Any, stop: Any, num: int, dtype: np.dtype[Any], endpoint: bool) -> Tensor:
+    """`linspace` of traced bounds, as NumPy computes it: in float64, the last number being stop itself."""
+    low, high = (convert(as_tensor(bound), np.float64) for bound in (start, stop))
+    parts = num - 1 if endpoint else num
+    step = op("divide", op("subtract", high, low), as_tensor(np.float64(parts))) if parts > 0 else high
+    places = as_tensor(np.arange(num, dtype=np.float64))
+    spread = op("add", op("multiply", places, broadcast_to(step, (num,))), broadcast_to(low, (num,)))
+    if endpoint and num > 1:
+        spread = op("select", as_tensor(np.arange(num) == num - 1), broadcast_to(high, (num,)), spread)
+    return convert(op("floor", spread) if dtype.kind in "iu" else spread, dtype)
 
 
 def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:

@@ -87,6 +87,7 @@ __all__ = [
     "not_equal",
     "positive",
     "power",
+    "power_operator",
     "reciprocal",
     "relu",
     "remainder",
@@ -283,7 +284,6 @@ add = _function("add")
 subtract = _function("subtract")
 multiply = _function("multiply")
 divide = _function("divide")
-floor_divide = _function("floor_divide")
 remainder = _function("remainder")
 maximum = _function("maximum")
 minimum = _function("minimum")
@@ -344,6 +344,25 @@ signbit = _function("signbit")
 bitwise_left_shift = _function("bitwise_left_shift")
 bitwise_right_shift = _function("bitwise_right_shift")
 # fmt: on
+
+
+def floor_divide(x1: Any, x2: Any, /) -> Tensor:
+    """The floor of x1 / x2 elementwise, with NumPy's promotion and broadcasting; integers by zero give 0.
+
+    With an infinite operand the result is that of x1 / x2, as the Array API standard prefers; `numpy.floor_divide` and
+    Python have NaN for inf // 2.0 and -1.0 for 1.0 // -inf, also when applied to tensors.
+
+    >>> import graphc as gx
+    >>> gx.floor_divide(gx.tensor([7.0, -7.0, gx.inf]), 2.0)
+    Tensor([ 3., -4., inf], dtype=float32)
+    """
+    x, y = unify("floor_divide", promote("floor_divide", np.floor_divide, (x1, x2)))
+    floored = op("floor_divide", x, y)
+    if not x.type.dtype.is_float:
+        return floored
+    infinite = op("bitwise_or", op("isinf", x), op("isinf", y))
+    return op("select", infinite, op("divide", x, y).detach(), floored)
+
 
 #: The functions above by name.
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -427,8 +446,18 @@ def power(x1: Any, x2: Any, /) -> Tensor:
     """x1 ** x2 elementwise, as `numpy.power`.
 
     A Python exponent of -1, 0.5, 1, 2, 3 or 4 on floats becomes reciprocal, sqrt, or products, as NumPy's operator does
-    for most of these; a product of n factors is within n - 1 half ulps of the exact power.
+    for most of these; a product of n factors is within n - 1 half ulps of the exact power. To the power 0.5 -inf gives inf
+    and -0.0 gives 0.0, where the operator `x ** 0.5`, here as in NumPy, is the square root and gives NaN and -0.0.
     """
+    if not isinstance(x1, (bool, int, float)) and type(x2) is float and x2 == 0.5:
+        x = as_tensor(x1)
+        if x.type.dtype.is_float:
+            return where(apply_ufunc("equal", x, -np.inf), np.inf, add(op("sqrt", x), 0.0))
+    return power_operator(x1, x2)
+
+
+def power_operator(x1: Any, x2: Any) -> Tensor:
+    """`x1 ** x2`: `power`, with the square root for a Python exponent of 0.5."""
     if isinstance(x2, (int, float)) and not isinstance(x2, bool):
         x = as_tensor(x1)
         if x.type.dtype.is_float:
@@ -480,7 +509,7 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
     return op("select", c, x, y)
 
 
-def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
+def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     """Limit elements to [min, max]; None is no limit. NaN stays, and the upper limit wins if they cross, as in NumPy."""
     out = as_tensor(x)
     if min is not None:

@@ -12,17 +12,20 @@ import numpy as np
 from graphc.frontend.creation import asarray
 from graphc.frontend.promotion import as_tensor
 from graphc.frontend.shaping import integer, normalize_axes, roll
+from graphc.frontend.signature import static_arguments
 from graphc.frontend.tensor import Tensor, default_dtype
 
 __all__ = ["fftfreq", "fftshift", "ifftshift", "rfftfreq"]
 
 
+@static_arguments("d")
 def fftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
     """The frequencies [n] of a transform of n samples at distance d, in cycles per unit: 0, 1, ..., -1 over n * d."""
     frequencies = np.fft.fftfreq(integer("fftfreq", "n", n), d)
     return asarray(frequencies, dtype=default_dtype() if dtype is None else dtype, device=device)
 
 
+@static_arguments("d")
 def rfftfreq(n: int, /, *, d: float = 1.0, dtype: Any = None, device: Any = None) -> Tensor:
     """The frequencies [n // 2 + 1] of a transform of n real samples at distance d."""
     frequencies = np.fft.rfftfreq(integer("rfftfreq", "n", n), d)

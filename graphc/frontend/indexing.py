@@ -395,7 +395,7 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return len(shape) <= len(target) and all(d in (1, t) for d, t in pairs)
 
 
-def setitem(x: Tensor, index: Any, value: Any) -> None:
+def setitem(x: Tensor, index: Any, value: Any, /) -> None:
     """`x[index] = value`, in place; of repeated indices the last one wins, as in NumPy. In compiled code a boolean mask
     takes one value only."""
     x.check_leaf()

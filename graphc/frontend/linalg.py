@@ -47,6 +47,7 @@ from graphc.frontend.shaping import (
     reshape,
     roll,
 )
+from graphc.frontend.signature import static_arguments
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 
@@ -189,6 +190,7 @@ def matrix_power(x: Any, n: int, /) -> Tensor:
 # -- norms -----------------------------------------------------------------------------------------------------------------
 
 
+@static_arguments("ord")
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Tensor:
     """Norms of vectors along axes (None: of all elements): (sum |x|^ord)^(1/ord); inf and -inf are the largest and the smallest
     magnitude, 0 counts what is not zero."""
@@ -227,6 +229,7 @@ _MATRIX_NORMS: dict[Any, Callable[[Tensor], Tensor]] = {
 }
 
 
+@static_arguments("ord")
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Tensor:
     """Norms of matrices [..., m, n]: "fro" (Frobenius), "nuc" (sum of singular values), 2 and -2 (the largest and smallest
     singular value), 1 and -1 (sums of columns), inf and -inf (of rows)."""

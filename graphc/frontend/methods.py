@@ -77,13 +77,15 @@ _BINARY = {
     "and": "bitwise_and",
     "or": "bitwise_or",
     "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
 }
 _COMPARE = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
 _OPERANDS = (Tensor, np.ndarray, np.generic, bool, int, float, complex)
 
 
 def _operator(function: Callable[[Any, Any], Tensor], swap: bool) -> Callable[[Tensor, Any], Any]:
-    def method(self: Tensor, other: Any) -> Any:
+    def method(self: Tensor, other: Any, /) -> Any:
         if not isinstance(other, _OPERANDS):
             return NotImplemented
         operands = (other, self) if swap else (self, other)
@@ -100,7 +102,7 @@ def _as_weak(result: Any, operands: tuple[Any, ...]) -> Any:
 
 
 def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
-    def method(self: Tensor, other: Any) -> Tensor:
+    def method(self: Tensor, other: Any, /) -> Tensor:
         if not isinstance(other, _OPERANDS):
             return NotImplemented
         new = function(self, other)
@@ -117,9 +119,17 @@ def _ufunc(name: str) -> Callable[[Any, Any], Tensor]:
     return lambda x, y: apply_ufunc(name, x, y)
 
 
+def _floor_divide(x: Any, y: Any) -> Tensor:
+    """`x // y`: NumPy's for NumPy arrays, the standard's for tensors; they differ where an operand is infinite."""
+    if _is_array_kind(x) and _is_array_kind(y):
+        return apply_ufunc("floor_divide", x, y)
+    return elementwise.floor_divide(x, y)
+
+
 def _install_operators() -> None:
     functions = {key: _ufunc(name) for key, name in _BINARY.items()}
-    functions["pow"] = elementwise.power
+    functions["floordiv"] = _floor_divide
+    functions["pow"] = elementwise.power_operator
     functions["matmul"] = products.matmul
     for key, function in functions.items():
         setattr(Tensor, f"__{key}__", _operator(function, swap=False))
@@ -130,16 +140,22 @@ def _install_operators() -> None:
     for key, name in {"neg": "negative", "pos": "positive", "abs": "abs", "invert": "bitwise_invert"}.items():
         setattr(Tensor, f"__{key}__", _unary(elementwise.FUNCTIONS[name]))
     special = {
-        "__getitem__": _method(indexing.getitem),
+        "__getitem__": _getitem,
         "__setitem__": indexing.setitem,
         "__delitem__": _refuse_deletion,
         "__iter__": _iterate,
         "__divmod__": lambda self, other: (self // other, self % other),
+        "__rdivmod__": lambda self, other: (other // self, other % self),
         "__round__": lambda self, digits=0: _round(self, digits),
         "__hash__": object.__hash__,
     }
     for name, thing in special.items():
         setattr(Tensor, name, thing)
+
+
+def _getitem(self: Tensor, key: Any, /) -> Any:
+    """`x[key]`."""
+    return as_kind(indexing.getitem(self, key), (self,))
 
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:
@@ -379,6 +395,7 @@ def _refuse_attribute(self: Tensor, name: str) -> Any:
 UFUNC_FUNCTIONS: dict[np.ufunc, Callable[..., Any]] = {
     **{ufunc: elementwise.FUNCTIONS[name] for name, (ufunc, _) in elementwise.UFUNCS.items()},
     **{ufunc: getattr(composed, name) for name, (ufunc, _) in composed.COMPOSED.items()},
+    np.floor_divide: lambda x1, x2: apply_ufunc("floor_divide", x1, x2),
     np.modf: composed.modf,
     np.divmod: composed.divmod,
     np.degrees: composed.rad2deg,

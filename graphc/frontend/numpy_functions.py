@@ -43,6 +43,7 @@ _ELEMENTWISE: dict[Any, Callable[..., Any]] = {
     np.allclose: lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: composed.allclose(
         a, b, rtol=rtol, atol=atol, equal_nan=equal_nan
     ),
+    np.array_equal: lambda a1, a2, equal_nan=False: composed.array_equal(a1, a2, equal_nan=equal_nan),
     np.real: composed.real,
     np.imag: composed.imag,
     np.angle: lambda z, deg=False: composed.rad2deg(composed.angle(z)) if deg else composed.angle(z),

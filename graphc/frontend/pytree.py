@@ -1,6 +1,6 @@
 """Nested containers as lists of leaves. Layer 5.
 
-Dicts, lists, tuples, named tuples and dataclass instances are containers; all else is a leaf, None included. A
+Dicts, lists, tuples, named tuples, slices and dataclass instances are containers; all else is a leaf, None included. A
 `Structure` is hashable and rebuilds the containers around other leaves. Dicts keep their order; their structure is that
 of their sorted keys where keys can be sorted, so that order does not matter for a signature.
 """
@@ -47,6 +47,8 @@ def _parts(x: Any) -> tuple[Any, Any, list[tuple[str, Any]]] | None:
         return kind, None, list(zip(steps, x, strict=True))
     if type(x) is list:
         return list, None, [(f"[{i}]", item) for i, item in enumerate(x)]
+    if type(x) is slice:
+        return slice, None, [(f".{name}", getattr(x, name)) for name in ("start", "stop", "step")]
     if isinstance(x, dict):
         try:
             keys = tuple(sorted(x))
@@ -91,6 +93,8 @@ def _build(s: Structure, supply: Iterator[Any]) -> Any:
     children = [_build(c, supply) for c in s.children]
     if s.kind in (list, tuple):
         return s.kind(children)
+    if s.kind is slice:
+        return slice(*children)
     if issubclass(s.kind, tuple):
         return s.kind(*children) if hasattr(s.kind, "_fields") else s.kind(children)
     if issubclass(s.kind, dict):

@@ -153,7 +153,7 @@ def _count(x: Tensor, axis: Axis) -> int:
     return count
 
 
-def mean(x: Any, /, *, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Tensor:
+def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False, dtype: Any = None) -> Tensor:
     """Arithmetic mean over axes; NaN over an empty axis; integers are averaged in float64, 16-bit floats in float32."""
     tensor = as_tensor(x)
     if dtype is None and tensor.type.dtype.is_short_float:
@@ -175,7 +175,11 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool =
         tensor = convert(tensor, np.float64)
     distance = apply_ufunc("subtract", tensor, mean(tensor, axis=axis, keepdims=True))
     total = sum(apply_ufunc("square", distance), axis=axis, keepdims=keepdims)
-    return apply_ufunc("divide", total, float(np.maximum(_count(tensor, axis) - correction, 0)))
+    count = _count(tensor, axis)
+    if isinstance(correction, Tensor):
+        rest = apply_ufunc("maximum", apply_ufunc("subtract", float(count), correction), 0.0)
+        return apply_ufunc("divide", total, convert(rest, total.dtype))
+    return apply_ufunc("divide", total, float(np.maximum(count - correction, 0)))
 
 
 def std(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:

@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import GraphcError, ShapeError, StructureError, UnsupportedError, message
-from graphc.frontend.promotion import as_tensor, broadcast_shapes, convert, describe, op, result_dtype
+from graphc.frontend import context
+from graphc.frontend.promotion import as_tensor, convert, describe, op, result_dtype
+from graphc.frontend.promotion import broadcast_shapes as common_shape
 from graphc.frontend.promotion import broadcast_to as _broadcast
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 
 __all__ = [
     "broadcast_arrays",
+    "broadcast_shapes",
     "broadcast_to",
     "concat",
     "expand_dims",
@@ -238,11 +241,39 @@ def broadcast_to(x: Any, /, shape: Any) -> Tensor:
     return _broadcast(tensor, wanted)
 
 
-def broadcast_arrays(*arrays: Any) -> list[Tensor]:
+def broadcast_arrays(*arrays: Any) -> tuple[Tensor, ...]:
     """All arrays broadcast to their common shape."""
+    if not arrays:
+        return ()
     tensors = [as_tensor(x) for x in arrays]
-    shape = broadcast_shapes("broadcast_arrays", tensors)
-    return [_broadcast(t, shape) for t in tensors]
+    shape = common_shape("broadcast_arrays", tensors)
+    return tuple(_broadcast(t, shape) for t in tensors)
+
+
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+    """The shape to which arrays of these shapes broadcast; () for none.
+
+    Raises
+    ------
+    ShapeError
+        If two sizes of an axis differ and neither is 1.
+
+    >>> import graphc as gx
+    >>> gx.broadcast_shapes((3, 1), (2,))
+    (3, 2)
+    """
+    given = [shape_of("broadcast_shapes", shape) for shape in shapes]
+    try:
+        return np.broadcast_shapes(*given)
+    except ValueError:
+        raise ShapeError(
+            message(
+                "broadcast_shapes: the shapes do not broadcast together",
+                operands=[(f"shape {i}", str(shape)) for i, shape in enumerate(given)],
+                location=user_location(),
+                hint="Counted from the last axis, sizes must be equal or 1.",
+            )
+        ) from None
 
 
 def concat(arrays: Sequence[Any], /, *, axis: int | None = 0) -> Tensor:
@@ -419,15 +450,30 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
     if axis is None:
         tensor, axis = ravel(tensor), 0
     number = normalize_axis("repeat", axis, tensor.ndim, tensor)
-    counts = repeats.concrete("a count of repeats") if isinstance(repeats, Tensor) else repeats
+    counts = _known_counts(tensor, repeats)
     if np.ndim(counts):
         positions = np.repeat(np.arange(tensor.shape[number]), counts)
         return op("take", tensor, as_tensor(positions.astype(np.int64)), axis=number, mode="raise")
-    count = integer("repeat", "the number of repeats", repeats)
+    count = integer("repeat", "the number of repeats", counts)
     shape = tensor.shape
     apart = expand_dims(tensor, axis=number + 1)
     wide = broadcast_to(apart, (*shape[: number + 1], count, *shape[number + 1 :]))
     return reshape(wide, (*shape[:number], shape[number] * count, *shape[number + 1 :]))
+
+
+def _known_counts(x: Tensor, repeats: Any) -> Any:
+    if not isinstance(repeats, Tensor):
+        return repeats
+    if context.trace.get() is not None:
+        raise UnsupportedError(
+            message(
+                "repeat with an array of counts has a size that depends on values, which a static graph cannot have",
+                operands=[("x", describe(x)), ("repeats", describe(repeats))],
+                location=user_location(),
+                hint="Give the counts as a tuple of integers, or take elements by an index of known size.",
+            )
+        )
+    return repeats.numpy()
 
 
 def _triangle(name: str, x: Any, k: int, lower: bool) -> Tensor:

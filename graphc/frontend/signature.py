@@ -6,10 +6,10 @@ callables, modules) is static and part of the key. Scalars in globals and closur
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from types import CellType, FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,30 @@ from graphc.frontend.tensor import Tensor, dtype_hint
 from graphc.frontend.trace import Traced
 from graphc.ir.types import TensorType
 
-__all__ = ["Guard", "Static", "TracedLeaf", "describe_key", "leaf_key", "native", "scalar_guards", "traced_leaf"]
+__all__ = [
+    "Guard",
+    "Static",
+    "TracedLeaf",
+    "describe_key",
+    "leaf_key",
+    "native",
+    "scalar_guards",
+    "static_arguments",
+    "traced_leaf",
+]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def static_arguments(*names: str) -> Callable[[_Function], _Function]:
+    """Mark arguments of a function of graphc whose values its graph depends on: static when the function itself is compiled."""
+
+    def mark(function: _Function) -> _Function:
+        function.static_argnames = names  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
 
 _SCALARS = (bool, int, float, str, type(None))
 

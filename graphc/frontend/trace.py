@@ -321,6 +321,13 @@ class Trace:
         self._make_view(out, tensor, None, {})
         return out
 
+    def as_tensor_kind(self, value: Traced) -> Traced:
+        """The same value, on the tape as before, where dynamic mode would give a Tensor and not what it was given."""
+        out = self.detach(value)
+        out.kind = "tensor"
+        out._requires_grad, out._reference = value._requires_grad, value._reference
+        return out
+
     def reference_of(self, tensor: Tensor) -> Reference | None:
         """Where gradients of a tensor flow to."""
         if isinstance(tensor, Traced):

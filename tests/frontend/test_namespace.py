@@ -21,7 +21,7 @@ def test_versions_and_constants():
 
 def test_inspection():
     info = gx.__array_namespace_info__()
-    assert set(info.dtypes().values()) == {d.native for d in dtypes.ALL if d.native}
+    assert set(info.dtypes().values()) == {d.native for d in dtypes.ALL if d.native and d is not dtypes.float16}
     for kind in (
         "bool",
         "signed integer",
@@ -37,7 +37,7 @@ def test_inspection():
     with pytest.raises(ValueError, match="unknown kind"):
         gx.isdtype(gx.float32, "floaty")
     assert info.default_dtypes()["real floating"] == gx.float32
-    assert info.devices() == [info.default_device()] == ["cpu"]
+    assert info.devices() == (info.default_device(),) == ("cpu",)
     assert (
         gx.finfo(gx.float32).eps == np.finfo(np.float32).eps and gx.iinfo(gx.ones(1, dtype=gx.int32)).max == 2**31 - 1
     )
