@@ -392,6 +392,13 @@ CASES = {
     np.isneginf: [lambda f: f(S)],
     np.isclose: [lambda f: f(A, A + np.float32(1e-6)), lambda f: f(S, S, equal_nan=True), lambda f: f(I, I)],
     np.allclose: [lambda f: f(A, A), lambda f: f(S, S), lambda f: f(A, B, atol=100.0)],
+    np.array_equal: [
+        lambda f: f(A, A),
+        lambda f: f(A, B),
+        lambda f: f(S, S),
+        lambda f: f(S, S, equal_nan=True),
+        lambda f: f(A, I),
+    ],
     np.real: [lambda f: f(A)],
     np.imag: [lambda f: f(S)],
     np.angle: [lambda f: f(S), lambda f: f(A, deg=True)],
