@@ -274,7 +274,7 @@ acosh = _function(
     mathlib.acosh,
     lambda b, y, x: (b.reciprocal(b.sqrt(b.multiply(b.subtract(x, 1.0), b.add(x, 1.0)))),),
     domain=((1.2, 4.0),),
-    ulp=(1.8, 1.8),
+    ulp=(2.2, 2.2),
 )
 
 atanh = _function(
