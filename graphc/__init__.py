@@ -168,6 +168,10 @@ from graphc.frontend.extension import host_call as host_call
 from graphc.frontend.indexing import put_along_axis as put_along_axis
 from graphc.frontend.indexing import take as take
 from graphc.frontend.indexing import take_along_axis as take_along_axis
+from graphc.frontend.jacobians import hessian as hessian
+from graphc.frontend.jacobians import jacfwd as jacfwd
+from graphc.frontend.jacobians import jacobian as jacobian
+from graphc.frontend.jacobians import jacrev as jacrev
 from graphc.frontend.linalg import cross as cross
 from graphc.frontend.linalg import inner as inner
 from graphc.frontend.linalg import kron as kron
@@ -262,7 +266,11 @@ from graphc.frontend.tensor import Tensor as Tensor
 from graphc.frontend.tensor import default_dtype as default_dtype
 from graphc.frontend.tensor import set_default_dtype as set_default_dtype
 from graphc.frontend.transforms import grad as grad
+from graphc.frontend.transforms import hvp as hvp
+from graphc.frontend.transforms import jvp as jvp
+from graphc.frontend.transforms import linearize as linearize
 from graphc.frontend.transforms import value_and_grad as value_and_grad
+from graphc.frontend.transforms import vjp as vjp
 from graphc.frontend.windowing import conv as conv
 from graphc.frontend.windowing import reduce_window as reduce_window
 

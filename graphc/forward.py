@@ -24,7 +24,7 @@ from graphc.ir.op import Builder, GraphBuilder, Op, apply_graph, materialize
 from graphc.ir.types import TensorType, Type
 from graphc.reverse import Cotangents, Step, backpropagate
 
-__all__ = ["Tangents", "jvp_graph", "push", "transposed"]
+__all__ = ["Tangents", "jvp_graph", "push", "transpose", "transposed"]
 
 Key = Hashable
 
@@ -105,28 +105,41 @@ def transposed(
     first = len(values)
     seeds = {i: input_value(first + k, ys[i].type) for k, i in enumerate(smooth)}
     pushed = {i: input_value(first + len(smooth) + k, xs[i].type) for k, i in enumerate(moving)}
-    builder = GraphBuilder()
-    cotangents = op.differentiate(builder, xs, ys, [seeds.get(i) for i in range(len(ys))], attrs)
-    outer = Cotangents(builder)
-    roots: list[Value] = []
-    for i in moving:
-        if cotangents[i] is None:
-            continue
-        value, mask = cotangents[i] if isinstance(cotangents[i], tuple) else (cotangents[i], None)
-        outer.add(value, pushed[i], mask)
-        roots.append(value)
-    if not roots:
-        return [None] * len(results)
-    depends = _dependent(Graph((), tuple(roots)).nodes, [v.node for v in seeds.values()])
-    backpropagate(builder, _backwards(depends), outer)
-    found = {i: outer.total(seeds[i]) for i in smooth}
+    outward = op.differentiate(GraphBuilder(), xs, ys, [seeds.get(i) for i in range(len(ys))], attrs)
+    pairs = [(outward[i], pushed[i]) for i in moving if outward[i] is not None]
+    found = dict(zip(smooth, transpose(pairs, [seeds[i] for i in smooth], op.name), strict=True))
     outputs = {i: v for i, v in found.items() if v is not None}
-    graph = Graph((), tuple(outputs.values()), op.name)
-    _check_linear(graph, op, seeds)
     arguments = dict(enumerate((*operands, *results)))
     arguments.update({pushed[i].node.attrs["index"]: tangents[i] for i in moving})
-    applied = dict(zip(outputs, apply_graph(b, graph, arguments), strict=True))
+    applied = dict(zip(outputs, apply_graph(b, Graph((), tuple(outputs.values())), arguments), strict=True))
     return [applied.get(i) for i in range(len(results))]
+
+
+def transpose(pairs: Sequence[tuple[Any, Value]], seeds: Sequence[Value], name: str) -> list[Value | None]:
+    """For values (or masked pairs) that are linear in the inputs `seeds`, each paired with its own cotangent: the cotangents
+    of the seeds, None where nothing depends on one.
+
+    Raises
+    ------
+    NoDerivativeError
+        If a value is not linear in the seeds; `name` says whose rule it is.
+    """
+    b = GraphBuilder()
+    cotangents = Cotangents(b)
+    roots: list[Value] = []
+    for outward, pushed in pairs:
+        value, mask = outward if isinstance(outward, tuple) else (outward, None)
+        cotangents.add(value, pushed, mask)
+        roots.append(value)
+    backpropagate(b, _backwards(_dependent(Graph((), tuple(roots)).nodes, [v.node for v in seeds])), cotangents)
+    found = [cotangents.total(seed) for seed in seeds]
+    origins = {v.node for v in seeds}
+    if any(node in origins for node in Graph((), tuple(v for v in found if v is not None)).nodes):
+        raise NoDerivativeError(
+            f"the derivative of {name} is known in reverse mode only: its rule is not linear in the cotangent",
+            hint="Use reverse mode (grad, vjp) for this function.",
+        )
+    return found
 
 
 def _dependent(nodes: Sequence[Node], on: Sequence[Node]) -> list[Node]:
@@ -147,15 +160,6 @@ def _backwards(nodes: Sequence[Node]) -> Iterator[Step]:
             v if _is_float(v.type) and (v.node in inside or v.node.op.name == "input") else None for v in node.operands
         ]
         yield Step(node.op, node.attrs, node.operands, node.results, keys, node.results)
-
-
-def _check_linear(graph: Graph, op: Op, seeds: Mapping[int, Value]) -> None:
-    cotangents = {v.node for v in seeds.values()}
-    if any(node in cotangents for node in graph.nodes):
-        raise NoDerivativeError(
-            f"the derivative of {op.name} is known in reverse mode only: its rule is not linear in the cotangent",
-            hint="Use reverse mode (grad, vjp) for this function.",
-        )
 
 
 # -- whole graphs --------------------------------------------------------------------------------------------------------

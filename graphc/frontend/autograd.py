@@ -13,6 +13,7 @@ import numpy as np
 
 from graphc.dtypes import DType
 from graphc.errors import GradientError, NoDerivativeError, ShapeError, message
+from graphc.forward import Tangents, push
 from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.tape import Leaf, Reference, Stale, TapeNode, steps_from, topological
@@ -25,7 +26,7 @@ from graphc.ir.op import Builder, Op
 from graphc.ir.types import Shape, TensorType
 from graphc.reverse import Cotangents, Step, backpropagate
 
-__all__ = ["TensorBuilder", "backward", "gradients"]
+__all__ = ["TensorBuilder", "backward", "gradients", "push_tangents"]
 
 
 class ArrayBuilder(NumpyBuilder):
@@ -127,18 +128,20 @@ def _roots(outputs: Sequence[Tensor], seeds: Sequence[Any]) -> list[tuple[Refere
     return found
 
 
+def _builder(create_graph: bool) -> Builder:
+    trace = context.trace.get()
+    if create_graph:
+        return TensorBuilder()
+    return ArrayBuilder() if trace is None else TraceBuilder(trace)
+
+
 def _propagate(
     roots: list[tuple[Reference, Tensor]], create_graph: bool, until: Sequence[Reference] = ()
 ) -> tuple[list[TapeNode], Cotangents]:
     """Run the driver from the roots down to the leaves, or to the references `until`, which are not passed."""
-    trace = context.trace.get()
     stops = {r[0] for r in until if isinstance(r, tuple)}
     nodes = [n for n in topological([r[0] for r, _ in roots if isinstance(r, tuple)]) if n not in stops]
-    builder: Builder
-    if create_graph:
-        builder = TensorBuilder()
-    else:
-        builder = ArrayBuilder() if trace is None else TraceBuilder(trace)
+    builder = _builder(create_graph)
     cotangents = Cotangents(builder)
     for reference, seed in roots:
         cotangents.add(reference, seed if create_graph else _payload(seed))
@@ -248,3 +251,58 @@ def gradients(
         for node in nodes:
             node.saved = None
     return [t if t is None or isinstance(t, Tensor) else _own(t, set()) for t in totals]
+
+
+def push_tangents(
+    outputs: Sequence[Any],
+    inputs: Sequence[Reference],
+    tangents: Sequence[Tensor | None],
+    *,
+    create_graph: bool = False,
+) -> list[Tensor | None]:
+    """Tangents of outputs from those of tape references, forward along the tape; None where an output (or something that is
+    no tensor) does not depend on them. The tape is kept.
+
+    Raises
+    ------
+    NoDerivativeError
+        If a tangent meets an op without a derivative; with the user's line.
+    """
+    builder = _builder(create_graph)
+    found = Tangents(builder)
+    for reference, tangent in zip(inputs, tangents, strict=True):
+        if tangent is not None:
+            found.set(reference, tangent if create_graph else _payload(tangent))
+    references = [y.reference if isinstance(y, Tensor) else None for y in outputs]
+    nodes = topological([r[0] for r in references if isinstance(r, tuple)])
+    place: Location | None = None
+
+    def steps() -> Iterator[Step]:
+        nonlocal place
+        for node, step in _dependent_steps(nodes, inputs, _wrap if create_graph else None):
+            place = node.where
+            if isinstance(builder, TraceBuilder):
+                builder.where = node.where
+            yield step
+
+    with context.enable_grad() if create_graph else context.no_grad():
+        try:
+            push(builder, steps(), found)
+        except NoDerivativeError as error:
+            raise error.at(place) from None
+        totals = [None if r is None else found.plain(r) for r in references]
+    taken = {id(t._array) for t in tangents if t is not None and not isinstance(t, Traced)}
+    return [t if t is None or isinstance(t, Tensor) else _own(t, taken) for t in totals]
+
+
+def _dependent_steps(
+    nodes: Sequence[TapeNode], inputs: Sequence[Reference], wrap: Any
+) -> Iterator[tuple[TapeNode, Step]]:
+    """Steps first to last of the nodes that depend on `inputs`; those that made the inputs are not among them."""
+    active: set[Any] = set(inputs)
+    stops = {r[0] for r in inputs if isinstance(r, tuple)}
+    for node in nodes:
+        if node in stops or not any(p in active for p in node.parents if p is not None):
+            continue
+        active.update((node, i) for i in range(len(node.types[1])))
+        yield next(steps_from([node], wrap))

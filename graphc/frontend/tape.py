@@ -26,12 +26,14 @@ __all__ = ["Leaf", "Reference", "Stale", "TapeNode", "steps_from", "topological"
 
 
 class Leaf:
-    """A tensor that the user asked gradients of, as the start of a tape."""
+    """A tensor that the user asked gradients of, as the start of a tape. It is `closed` when it was the variable of a
+    transform whose function has come to its end: what depends on it needs no record for its sake."""
 
-    __slots__ = ("tensor",)
+    __slots__ = ("closed", "tensor")
 
     def __init__(self, tensor: Any) -> None:
         self.tensor = tensor
+        self.closed = False
 
 
 Reference = Leaf | tuple["TapeNode", int]

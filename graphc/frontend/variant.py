@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc import config as configs
 from graphc.errors import OverwrittenError, StateError, message
+from graphc.forward import transpose
 from graphc.frontend import context, pytree
 from graphc.frontend.autograd import ArrayBuilder
 from graphc.frontend.binding import Binding, Settled, count_copies
@@ -20,8 +21,8 @@ from graphc.frontend.signature import native
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import global_version
 from graphc.frontend.tensor import Tensor, Version, record
-from graphc.ir.graph import Literal, Value
-from graphc.ir.op import Builder, Op
+from graphc.ir.graph import Graph, Literal, Value, full, input_value
+from graphc.ir.op import Builder, GraphBuilder, Op
 
 if TYPE_CHECKING:
     from graphc.frontend.compile import Stats
@@ -260,6 +261,7 @@ class _CompiledCall(Op):
         object.__setattr__(self, "_backward", backward)
         object.__setattr__(self, "_options", options)
         object.__setattr__(self, "_executable", None)
+        object.__setattr__(self, "_forward", None)
 
     def record(self, results: list[Array], inputs: list[Array], leaves: Sequence[Any], made: dict[int, Any]) -> None:
         """Put a call on the tape."""
@@ -298,16 +300,8 @@ class _CompiledCall(Op):
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Any
     ) -> Sequence[Any]:
         """Run the compiled vector-Jacobian product, or, for higher orders, its graph op by op."""
+        self._check_versions(attrs)
         captured, backward = self._captured, self._backward  # type: ignore[attr-defined]
-        for entry in attrs["versions"]:
-            if entry is not None and entry[0].number != entry[1]:
-                raise OverwrittenError(
-                    message(
-                        f"a tensor that the derivative of {self.name} needs was overwritten in place after the call",
-                        location=user_location(),
-                        hint="Call backward() before the optimiser's step.",
-                    )
-                )
         full = [
             b.full(t.shape, 0.0, t.dtype) if ct is None else ct
             for ct, t in zip(cotangents, backward.joint.inputs[len(captured.graph.inputs) :], strict=True)
@@ -319,12 +313,57 @@ class _CompiledCall(Op):
             values[index] = operand
         return evaluate(b, backward.joint.outputs, [*values, *full])
 
+    def _check_versions(self, attrs: Any) -> None:
+        for entry in attrs["versions"]:
+            if entry is not None and entry[0].number != entry[1]:
+                raise OverwrittenError(
+                    message(
+                        f"a tensor that the derivative of {self.name} needs was overwritten in place after the call",
+                        location=user_location(),
+                        hint="Call backward() before the optimiser's step.",
+                    )
+                )
+
+    def push_forward(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Any
+    ) -> Any:
+        """The transpose of the vector-Jacobian product, compiled when first asked for; for higher orders its graph op by op."""
+        self._check_versions(attrs)
+        backward = self._backward  # type: ignore[attr-defined]
+        whole = [b.like(x, 0.0) if t is None else t for x, t in zip(operands, tangents, strict=True)]
+        if isinstance(b, ArrayBuilder):
+            executable = self._forward  # type: ignore[attr-defined]
+            if executable is None:
+                graph = _turned(backward.graph, len(attrs["residuals"]))
+                executable = build(graph, {}, self._options).executable  # type: ignore[attr-defined]
+                object.__setattr__(self, "_forward", executable)
+            return executable.run([native(np.asarray(x)) for x in [*attrs["residuals"], *whole]])
+        values: list[Any] = [Tensor(x) for x in attrs["inputs"]]
+        for index, operand in zip(backward.wrt, operands, strict=True):
+            values[index] = operand
+        graph = _turned(backward.joint, len(values))
+        return evaluate(b, graph.outputs, [*values, *whole])
+
     def _run(self, backward: Backward, residuals: list[Array], cotangents: list[Array]) -> list[Array]:
         executable = self._executable  # type: ignore[attr-defined]
         if executable is None:
             executable = build(backward.graph, {}, self._options).executable  # type: ignore[attr-defined]
             object.__setattr__(self, "_executable", executable)
         return executable.run([native(np.asarray(x)) for x in [*residuals, *cotangents]])
+
+
+def _turned(graph: Graph, first: int) -> Graph:
+    """The transpose of a graph that is linear in its inputs from number `first` on: tangents of these are the outputs, and
+    those of the outputs take their places."""
+    values = graph.input_values()
+    free = [input_value(len(values) + k, v.type) for k, v in enumerate(graph.outputs)]
+    found = transpose(list(zip(graph.outputs, free, strict=True)), values[first:], graph.name)
+    total = [full(v.shape, 0.0, v.dtype) if t is None else t for v, t in zip(values[first:], found, strict=True)]
+    moved = [input_value(first + k, v.type) for k, v in enumerate(graph.outputs)]
+    places: list[Any] = [*values[:first], *[None] * len(values[first:]), *moved]
+    outputs = evaluate(GraphBuilder(), total, places)
+    inputs = (*graph.inputs[:first], *(v.type for v in graph.outputs))
+    return Graph(inputs, tuple(outputs), f"{graph.name}_jvp")
 
 
 def evaluate(b: Builder, outputs: Sequence[Value], inputs: Sequence[Any]) -> list[Any]:

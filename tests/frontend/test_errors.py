@@ -48,6 +48,7 @@ GROUPS = (
     "models",
     "numpy_functions",
     "shapes",
+    "transforms",
     "windows",
     "writes",
 )
