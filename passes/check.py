@@ -23,7 +23,7 @@ from graphc.ir.printer import held_graphs, to_text
 from graphc.ir.types import TensorType, TokenType
 from graphc.passes.base import Journal, Pass, Rewriter
 
-__all__ = ["check_pass", "differences", "sample"]
+__all__ = ["check_pass", "compare", "differences", "is_exact", "sample"]
 
 Array = np.ndarray[Any, Any]
 
@@ -109,7 +109,11 @@ def differences(expected: Sequence[Any], graph: Graph, arrays: Sequence[Any]) ->
     found = _evaluate(graph, arrays)
     if found is None:
         return "the graph fails now with an index out of range"
-    exact = _is_exact(graph)
+    return compare(expected, found, is_exact(graph))
+
+
+def compare(expected: Sequence[Any], found: Sequence[Any], exact: bool) -> str | None:
+    """What differs between outputs, as text; None if nothing does. Bit by bit if `exact`, else up to rounding."""
     for i, (x, y) in enumerate(zip(expected, found, strict=True)):
         if not isinstance(x, (np.ndarray, np.generic)):
             continue
@@ -140,7 +144,7 @@ def _close(x: Array, y: Array) -> Any:
         return finite & (np.abs(x - y) <= _TOLERANCE[x.dtype.itemsize] * scale)
 
 
-def _is_exact(graph: Graph) -> bool:
+def is_exact(graph: Graph) -> bool:
     """Whether every op of the graph is exactly rounded, so that NumPy gives one result whatever the layout."""
     graphs = [graph]
     while graphs:

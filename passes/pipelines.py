@@ -19,7 +19,7 @@ from graphc.passes.linearize import Linearize
 from graphc.passes.simplify import Simplify
 from graphc.passes.widen import Widen
 
-__all__ = ["COMPILE", "OPTIMISE", "PASSES", "parse_passes"]
+__all__ = ["COMPILE", "LOWER", "OPTIMISE", "PASSES", "parse_passes"]
 
 #: Fewer and simpler nodes, the same values.
 OPTIMISE: tuple[Pass, ...] = (
@@ -29,6 +29,9 @@ OPTIMISE: tuple[Pass, ...] = (
     Simplify(),
     DeadCode(),
 )
+
+#: What code generation cannot do without.
+LOWER: tuple[Pass, ...] = (InlineComposites(), Widen(), Fusion())
 
 #: From a traced (and, if asked for, differentiated) graph to kernels.
 COMPILE: tuple[Pass, ...] = (*OPTIMISE, Widen(), Fusion())

@@ -1,60 +1,85 @@
-"""1,000 random graphs, evaluated in every way there is (`tests/differential.py`); a quarter of them in the normal run."""
+"""10,000 random graphs, evaluated in every way there is (`tests/differential.py`); a few hundred of them in the normal run.
+
+A failing graph is made small and written, and the message says how to replay it.
+"""
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from differential import faults, report, shrink
-from randomgraphs import DRAWN, RandomGraph, random_graph
-from shadow import agrees, shadow
+from differential import PIPELINES, faults, main, report
+from randomgraphs import DRAWN, NOT_DRAWN, RandomGraph, random_graph
+from randomvalues import UNDRAWN_DTYPES
+from shadow import agrees, has_rule, shadow
 
 from graphc import dtypes
 from graphc.dtypes import float32
 from graphc.errors import DTypeError
+from graphc.ir import registry
 from graphc.ir.graph import Graph, input_value
 from graphc.ir.op import Elementwise, GraphBuilder, Reduction
+from graphc.ir.parser import load
 from graphc.ir.types import TensorType
+from graphc.tools.cli import main as graphc
+from graphc.tools.reduction import Case, shrink
 
-COUNT = 1000
-NORMAL = 250
-CHUNK = 25
+COUNT = 10_000
+NORMAL = 200
+CHUNK = 20
+
+#: How the seeds are split: most graphs are compiled strictly, some with contraction.
+STRICT, CONTRACTED = range(0, 8_500), range(8_500, COUNT)
 
 
-def _chunks(first: int, last: int) -> list[range]:
-    return [range(k, k + CHUNK) for k in range(first, last, CHUNK)]
+def _chunks(seeds: range) -> list[range]:
+    return [seeds[k : k + CHUNK] for k in range(0, len(seeds), CHUNK)]
 
 
-def _seeds(seeds: range) -> str:
+def _name(seeds: range) -> str:
     return f"{seeds.start}-{seeds.stop - 1}"
 
 
 def _check(seed: int, tmp_path: Path, contract: bool = False) -> None:
+    """Besides the usual pipeline a graph is compiled without the optimiser, and, in turn, without one of the passes."""
     made = random_graph(seed)
-    found = faults(made.graph, made.arrays, contract=contract)
+    unoptimised, *others = PIPELINES
+    pipelines = (unoptimised, others[seed % len(others)])
+    found = faults(made.graph, made.arrays, contract=contract, pipelines=pipelines)
     if found:
         pytest.fail(report(made.graph, made.arrays, found, tmp_path / f"random{seed}.gir", contract=contract))
 
 
-@pytest.mark.parametrize("seeds", _chunks(0, NORMAL), ids=_seeds)
+@pytest.mark.parametrize("seeds", _chunks(STRICT[:NORMAL]), ids=_name)
 def test_all_evaluations_agree(seeds: range, tmp_path: Path) -> None:
     for seed in seeds:
         _check(seed, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", _chunks(NORMAL, COUNT), ids=_seeds)
+@pytest.mark.parametrize("seeds", _chunks(STRICT[NORMAL:]), ids=_name)
 def test_more_evaluations_agree(seeds: range, tmp_path: Path) -> None:
     for seed in seeds:
         _check(seed, tmp_path)
 
 
-@pytest.mark.parametrize("seeds", _chunks(COUNT, COUNT + 50), ids=_seeds)
+@pytest.mark.parametrize("seeds", _chunks(CONTRACTED[:40]), ids=_name)
 def test_within_bounds_with_contraction(seeds: range, tmp_path: Path) -> None:
     """A product and a sum may be rounded once: within the bounds for that."""
+    for seed in seeds:
+        _check(seed, tmp_path, contract=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", _chunks(CONTRACTED[40:]), ids=_name)
+def test_more_within_bounds_with_contraction(seeds: range, tmp_path: Path) -> None:
     for seed in seeds:
         _check(seed, tmp_path, contract=True)
 
@@ -64,14 +89,14 @@ def test_within_bounds_with_contraction(seeds: range, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def some() -> list[RandomGraph]:
-    return [random_graph(seed) for seed in range(3 * NORMAL)]
+    return [random_graph(seed) for seed in range(600)]
 
 
 def _accepted() -> set[tuple[str, str]]:
     """Pairs of op and dtype of the first operand that are legal at all."""
     found = set()
     for op in DRAWN:
-        for d in dtypes.ALL:
+        for d in (d for d in dtypes.ALL if d not in UNDRAWN_DTYPES):
             try:
                 if isinstance(op, Elementwise) and op.name not in ("convert", "select"):
                     op.types(*(d,) * op.arity)
@@ -85,25 +110,33 @@ def _accepted() -> set[tuple[str, str]]:
     return found
 
 
+def test_every_op_is_drawn_or_there_is_a_reason() -> None:
+    """A new op needs a step in tests/randomnodes.py, and a rule in tests/enclosures.py or tests/arrayenclosures.py."""
+    names = {op.name for op in registry.all_ops()}
+    assert {op.name for op in DRAWN} == names - NOT_DRAWN.keys() and NOT_DRAWN.keys() <= names
+    assert all(NOT_DRAWN.values()) and all(UNDRAWN_DTYPES.values())
+    assert not [op.name for op in DRAWN if not has_rule(op)]
+
+
 def test_coverage(some: list[RandomGraph]) -> None:
     """Every op occurs often; nearly every elementwise op and reduction with nearly every dtype that it takes."""
     covered: Counter[tuple[str, str]] = Counter()
     for made in some:
         covered.update(made.coverage())
-    names = [d.name for d in dtypes.ALL]
+    names = [d.name for d in dtypes.ALL if d not in UNDRAWN_DTYPES]
     table = [f"{'op':18}{''.join(f'{n:>7}' for n in names)}"]
     table += [f"{op.name:18}{''.join(f'{covered[op.name, n] or chr(46):>7}' for n in names)}" for op in DRAWN]
     print("\n".join(table), file=sys.stderr)
-    by_op = Counter({op.name: sum(covered[op.name, n] for n in names) for op in DRAWN})
-    rare = {name: count for name, count in by_op.items() if count < 5}
+    by_op = Counter({op.name: sum(covered[op.name, n] for n in (*names, "")) for op in DRAWN})
+    rare = {name: count for name, count in by_op.items() if count < 4}
     assert not rare, rare
     legal = _accepted()
     missing = sorted(pair for pair in legal if not covered[pair])
-    assert len(missing) <= 0.06 * len(legal), missing
+    assert len(missing) <= 0.08 * len(legal), missing
 
 
 def test_values_are_worth_comparing(some: list[RandomGraph]) -> None:
-    """At least nine tenths of the outputs are finite and vary, and nine tenths of their elements are bounded; sizes 0 and 1,
+    """At least nine tenths of the outputs are finite and vary, and nearly all of their elements are bounded; sizes 0 and 1,
     odd sizes, several outputs and shared values all occur."""
     good = total = bounded = elements = exact = 0
     kinds: Counter[str] = Counter()
@@ -112,7 +145,7 @@ def test_values_are_worth_comparing(some: list[RandomGraph]) -> None:
         kinds["several outputs"] += len(made.graph.outputs) > 1
         users = Counter(x for node in made.graph.nodes for x in node.operands)
         kinds["shared values"] += any(count > 1 and x.node.op.name != "input" for x, count in users.items())
-        for v in made.graph.outputs:
+        for v in (v for v in made.graph.outputs if v in found):
             s = found[v]
             total += 1
             exact += s.bits
@@ -127,7 +160,7 @@ def test_values_are_worth_comparing(some: list[RandomGraph]) -> None:
             kinds[f"rank {s.value.ndim}"] += 1
     print(f"{good} of {total} outputs finite and varying, {exact} compared by bits, {kinds}", file=sys.stderr)
     assert good >= 0.9 * total
-    assert bounded >= 0.99 * elements
+    assert bounded >= 0.98 * elements
     assert 0.7 * total <= exact <= 0.95 * total
     assert min(kinds[k] for k in ("empty", "one", "odd", "several outputs", "shared values")) >= 10, kinds
     assert min(kinds[f"rank {r}"] for r in range(4)) >= 10, kinds
@@ -143,7 +176,7 @@ def test_generator_is_deterministic() -> None:
         first, second = random_graph(seed), random_graph(seed)
         assert first.graph.same_as(second.graph)
         assert all(np.array_equal(x, y) for x, y in zip(first.arrays, second.arrays, strict=True))
-        assert 10 <= len(first.graph.nodes) <= 60
+        assert 10 <= len(first.graph.nodes) <= 80
 
 
 def test_bounds_are_tight() -> None:
@@ -174,12 +207,38 @@ def test_decisions_within_errors_are_not_compared() -> None:
 
 
 def test_shrinking_finds_the_guilty_node() -> None:
-    """A predicate that says that any graph with a tanh of many elements fails: what is left is one tanh."""
+    """A predicate that says that any graph with a tanh fails: what is left is one tanh of one element."""
 
-    def fails(graph: Graph, arrays: object) -> bool:
-        return any(n.op.name == "tanh" for n in graph.nodes)
+    def fails(case: Case) -> bool:
+        return any(n.op.name == "tanh" for n in case.graph.nodes)
 
-    made = next(m for m in map(random_graph, range(1000)) if fails(m.graph, ()))
-    small, arrays = shrink(made.graph, made.arrays, fails)
-    assert [n.op.name for n in small.nodes if n.op.name != "constant"] == ["input", "tanh"]
-    assert len(arrays) == 1
+    made = next(m for m in map(random_graph, range(1000)) if fails(Case(m.graph, m.arrays)) and m.arrays[0].ndim)
+    small = shrink(Case(made.graph, made.arrays), fails)
+    assert [n.op.name for n in small.graph.nodes if n.op.name != "constant"] == ["input", "tanh"]
+    assert len(small.arrays) == 1 and small.arrays[0].size <= 1
+
+
+def test_a_fault_is_found_made_small_written_and_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lowering of rint forgets to round: the whole way from a failing graph to a replayed file."""
+    monkeypatch.setenv("GRAPHC_CACHE", "off")
+    seeds = (m for m in map(random_graph, range(1000)) if any(n.op.name == "rint" for n in m.graph.nodes))
+    path = tmp_path / "found.gir"
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(registry.get("rint")), "scalar", lambda s, x: s.trunc(x))
+        made, found = next((m, f) for m in seeds if (f := faults(m.graph, m.arrays, pipelines=())))
+        text = report(made.graph, made.arrays, found, path)
+        assert f"replay: python tests/differential.py {path}" in text
+        small = load(path)
+        assert [n.op.name for n in small.nodes if n.op.name not in ("input", "constant", "broadcast")] == ["rint"]
+        assert _quietly(lambda: main(path, False)) == (1, True)
+        assert graphc(["replay", str(path), "--no-contract", "--reduce", str(tmp_path / "again.gir")]) == 1
+        assert load(tmp_path / "again.gir").same_as(small)
+    assert _quietly(lambda: main(path, False)) == (0, False)
+    assert graphc(["replay", str(path)]) == 0
+
+
+def _quietly(run: Any) -> tuple[int, bool]:
+    """The exit code, and whether the compiled code was blamed."""
+    with redirect_stdout(io.StringIO()) as printed:
+        code = run()
+    return code, re.search(r"^compiled", printed.getvalue(), re.MULTILINE) is not None

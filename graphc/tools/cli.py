@@ -1,6 +1,7 @@
 """The command line. Layer 7: options and exit codes; `graphc.tools.commands` does the work.
 
-Exit codes: 0 done, 2 a mistake of the user (printed without a traceback), 1 anything else (with a traceback).
+Exit codes: 0 done, 1 `replay` found that evaluations disagree, 2 a mistake of the user (printed without a traceback), 1
+anything else, too (with a traceback).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _EXAMPLES = """examples:
   graphc inspect models.mlp:predict --shapes "x=f32[8]" --asm k0 --target x86-64-v3
   graphc opt layer.gir --passes "simplify, constant-fold{limit=100}" -o smaller.gir --verify
   graphc run layer.gir --npz inputs.npz --compiled
+  graphc replay wrong.gir --reduce smaller.gir
   graphc cache --clear
 """
 
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        status = options.command(options)
         sys.stdout.flush()
     except GraphcError as error:
         print(f"graphc: {error}", file=sys.stderr)
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, UnicodeDecodeError) as error:
         print(f"graphc: {error}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 class _Version(argparse.Action):
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inspect(subparsers)
     _add_opt(subparsers)
     _add_run(subparsers)
+    _add_replay(subparsers)
     _add_cache(subparsers)
     return parser
 
@@ -139,6 +142,26 @@ def _add_run(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--seed", type=int, default=0, help="of inputs that are not given")
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="abbreviate outputs of more elements")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the outputs to this .npz file, too")
+
+
+def _add_replay(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(
+        subparsers,
+        "replay",
+        "compare all evaluations of a graph in text form: interpreter, passes, native code with and without them",
+        "Inputs are those of FILE.arguments.npz if it is there; others are seeded normal numbers, or zero. Exit code 1 if\n"
+        "evaluations disagree.",
+    )
+    parser.set_defaults(command=commands.replay_command)
+    parser.add_argument("file", help="a .gir file")
+    parser.add_argument("--npz", metavar="FILE", help="inputs by name")
+    parser.add_argument("--sizes", default="", metavar="LIST", help="symbolic sizes, as s0=8,s1=3 (default 4)")
+    parser.add_argument("--seed", type=int, default=0, help="of inputs that are not given")
+    parser.add_argument("--no-contract", action="store_true", help="round each product and each sum")
+    parser.add_argument(
+        "--reduce", metavar="FILE", help="write the smallest part that disagrees here, and its arguments"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to look for it (default 60)")
 
 
 def _add_cache(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import pkgutil
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc import config as configs
-from graphc import dtypes, interp, target
+from graphc import interp, target
 from graphc.errors import GraphcError, ParseError, message
 from graphc.frontend.build import Options, build
 from graphc.frontend.compile import CompiledFunction, CompiledModule, compile
@@ -25,10 +24,11 @@ from graphc.passes.manager import Compilation, run_pipeline
 from graphc.passes.pipelines import OPTIMISE, parse_passes
 from graphc.runtime import cache
 from graphc.runtime.executable import Executable
-from graphc.tools import examples
+from graphc.tools import examples, replay
+from graphc.tools.reduction import Case
 from graphc.version import of_package, version
 
-__all__ = ["cache_command", "inspect_command", "opt_command", "run_command", "version_text"]
+__all__ = ["cache_command", "inspect_command", "opt_command", "replay_command", "run_command", "version_text"]
 
 
 def version_text() -> str:
@@ -125,7 +125,7 @@ def _stages(compilation: Compilation) -> str:
 def run_command(options: argparse.Namespace) -> None:
     """Evaluate a graph's text with the interpreter, or compile and run it."""
     graph = _graph(options.file)
-    given = {} if options.npz is None else _arrays(options.npz)
+    given = {} if options.npz is None else replay.load_arrays(options.npz)
     inputs = examples.graph_inputs(graph, given, examples.sizes(options.sizes), options.seed)
     outputs = _run_compiled(graph, inputs) if options.compiled else interp.evaluate(graph, inputs)
     for number, array in enumerate(outputs):
@@ -147,13 +147,26 @@ def _graph(file: str) -> Graph:
     return parse(sys.stdin.read(), file="<stdin>") if file == "-" else load(file)
 
 
-def _arrays(path: str) -> Mapping[str, Any]:
-    """The arrays of an .npz file; pickled objects are refused."""
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            return {name: dtypes.stored(held[name]) for name in held.files}
-    except (ValueError, AttributeError, TypeError) as fault:  # not an .npz file, or one with pickled objects
-        raise GraphcError(f"cannot read arrays from {path}: {fault}") from None
+# -- replay ---------------------------------------------------------------------------------------------------------------
+
+
+def replay_command(options: argparse.Namespace) -> int:
+    """Evaluate a graph in every way; with `--reduce`, look for the smallest part that shows a disagreement."""
+    graph = _graph(options.file)
+    beside = replay.arguments_file(options.file)
+    npz = options.npz or (beside if beside.exists() else None)
+    given = {} if npz is None else replay.load_arrays(npz)
+    inputs = examples.graph_inputs(graph, given, examples.sizes(options.sizes), options.seed)
+    sizes = interp.bind_symbols(graph, inputs)
+    case = Case(interp.specialize(graph, sizes), tuple(np.asarray(x) for x in inputs))
+    found = replay.disagreements(case, contract=not options.no_contract)
+    if found and options.reduce is not None:
+        case = replay.reduce(case, contract=not options.no_contract, seconds=options.seconds)
+        replay.save_case(case, options.reduce)
+        found = replay.disagreements(case, contract=not options.no_contract)
+        print(to_text(case.graph), end="")
+    print("\n".join(found or ["all evaluations agree"]))
+    return int(bool(found))
 
 
 # -- cache -----------------------------------------------------------------------------------------------------------------

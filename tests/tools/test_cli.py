@@ -11,6 +11,7 @@ import pytest
 
 import graphc as gx
 from graphc.errors import DTypeError, ParseError
+from graphc.ir import registry
 from graphc.ir.parser import load
 from graphc.ir.printer import save
 from graphc.tools import examples
@@ -270,3 +271,23 @@ def test_other_text_is_refused(text: str):
         examples.arguments(text)
     with pytest.raises(DTypeError, match="known are bool"):
         examples.arguments("f8[2]")
+
+
+def test_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """All ways agree; with a lowering that is wrong they do not, and what is written shows it, too."""
+    text = 'graph "g"(%x: f32[s0, 3]) -> (f32[s0, 3]) {\n  %0: f32[s0, 3] = rint(%x)\n'
+    path, small = tmp_path / "g.gir", tmp_path / "small.gir"
+    path.write_text(text + "  %1: f32[s0, 3] = negative(%0)\n  return %1\n}\n")
+    assert main(["replay", str(path), "--sizes", "s0=5"]) == 0
+    assert capsys.readouterr().out == "all evaluations agree\n"
+    np.savez(tmp_path / "g.arguments.npz", x=np.full((2, 3), 0.75, np.float32))
+    with monkeypatch.context() as patch:
+        patch.setitem(vars(registry.get("rint")), "scalar", lambda s, x: s.trunc(x))
+        assert main(["replay", str(path), "--reduce", str(small)]) == 1
+        shown = capsys.readouterr().out
+        assert "compiled, optimised: output 0 differs in 1 of 1 elements; first at [0, 0]: was" in shown
+        assert "compiled, unoptimised" in shown and "after" not in shown
+        assert [n.op.name for n in load(small).nodes] == ["input", "rint"]
+        assert main(["replay", str(small)]) == 1
+        assert main(["replay", str(path), "--npz", str(tmp_path / "small.arguments.npz")]) == 2
+    assert main(["replay", str(small), "--no-contract"]) == 0
