@@ -271,6 +271,7 @@ from graphc.frontend.transforms import jvp as jvp
 from graphc.frontend.transforms import linearize as linearize
 from graphc.frontend.transforms import value_and_grad as value_and_grad
 from graphc.frontend.transforms import vjp as vjp
+from graphc.frontend.vmap import vmap as vmap
 from graphc.frontend.windowing import conv as conv
 from graphc.frontend.windowing import reduce_window as reduce_window
 

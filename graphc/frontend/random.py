@@ -23,6 +23,7 @@ from graphc.frontend.indexing import take
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op
 from graphc.frontend.shaping import shape_of
 from graphc.frontend.source import user_location
+from graphc.frontend.streams import StreamState
 from graphc.frontend.tensor import Tensor, default_dtype
 from graphc.ops.random import philox
 
@@ -136,7 +137,7 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._state = Tensor(np.array([*seed_words(seed), 0, 0], dtype=np.uint32))
+        self._state = StreamState([*seed_words(seed), 0, 0])
 
     @property
     def state(self) -> Tensor:

@@ -127,9 +127,10 @@ class Traced(Tensor):
     def concrete(self, asked: str) -> NoReturn:
         self._trace.check_open(self)
         where = user_location()
+        inside = f" in {self._trace.name}" if self._trace.nested else ""
         error = TracerConversionError(
             message(
-                f"{asked} asks for the value of a traced array",
+                f"{asked} asks for the value of a traced array{inside}",
                 operands=[("array", self.type)],
                 location=where,
                 hint=_way_on(asked),
@@ -317,13 +318,16 @@ class Trace:
 
     def detach(self, tensor: Tensor) -> Traced:
         """The same value without the tape; a view."""
+        return self._alias(tensor)
+
+    def _alias(self, tensor: Tensor) -> Traced:
         out = Traced(self, self.value_of(tensor), tensor.kind if isinstance(tensor, Traced) else "tensor")
         self._make_view(out, tensor, None, {})
         return out
 
     def as_tensor_kind(self, value: Traced) -> Traced:
         """The same value, on the tape as before, where dynamic mode would give a Tensor and not what it was given."""
-        out = self.detach(value)
+        out = self._alias(value)
         out.kind = "tensor"
         out._requires_grad, out._reference = value._requires_grad, value._reference
         return out

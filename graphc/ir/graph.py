@@ -43,6 +43,7 @@ __all__ = [
     "constant",
     "full",
     "input_value",
+    "last_uses",
     "locate",
     "make",
     "rebuild",
@@ -251,6 +252,20 @@ def topological(outputs: Iterable[Value]) -> list[Node]:
                 order.append(node)
                 stack.pop()
     return order
+
+
+def last_uses(nodes: Sequence[Node], outputs: Sequence[Value]) -> dict[Node, list[Node]]:
+    """For each of `nodes`, in the order in which they run, those whose results nothing needs once it has run."""
+    last: dict[Node, Node | None] = {}
+    for node in nodes:
+        last[node] = node
+        last.update((v.node, node) for v in node.operands)
+    last.update((v.node, None) for v in outputs)
+    dying: dict[Node, list[Node]] = {}
+    for node, user in last.items():
+        if user is not None:
+            dying.setdefault(user, []).append(node)
+    return dying
 
 
 @dataclass(frozen=True, eq=False)

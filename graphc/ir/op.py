@@ -20,9 +20,9 @@ from graphc import dtypes, hosts
 from graphc.dtypes import DType
 from graphc.errors import DTypeError, NoDerivativeError, ShapeError, message
 from graphc.ir import registry
-from graphc.ir.batching import Batched, BatchRule, Examples, batch_graph, batch_values, no_rule, on_examples, through
+from graphc.ir.batching import Batched, BatchRule, Examples, batch_graph, batch_values, no_rule, on_examples
 from graphc.ir.dims import Dim
-from graphc.ir.graph import Attribute, Graph, Node, Value, full, make
+from graphc.ir.graph import Attribute, Graph, Node, Value, full, last_uses, make
 from graphc.ir.types import TOKEN, Shape, TensorType, Type
 
 __all__ = [
@@ -161,15 +161,7 @@ def run_graph(graph: Graph, arguments: Sequence[Array]) -> tuple[Array, ...]:
     Arguments are not checked (`graphc.interp` does that); results may be views of one another or of arguments.
     """
     nodes = graph.nodes
-    last_use: dict[Node, Node | None] = {}
-    for node in nodes:
-        last_use[node] = node
-        last_use.update((v.node, node) for v in node.operands)
-    last_use.update((v.node, None) for v in graph.outputs)
-    dying: dict[Node, list[Node]] = {}
-    for node, last in last_use.items():
-        if last is not None:
-            dying.setdefault(last, []).append(node)
+    dying = last_uses(nodes, graph.outputs)
     values: dict[Node, tuple[Array, ...]] = {}
     for node in nodes:
         if node.op.name == "input":
@@ -678,14 +670,6 @@ class Expansion(_Stated):
     computes: ClassVar[bool] = True
     expand: Callable[..., Any]
     exact: bool = False
-
-    def batch(
-        self, b: Builder, operands: Sequence[Any], batched: Sequence[bool], attrs: Attrs, examples: Examples
-    ) -> Batched:
-        """By its own rule, by its attributes' shift, or as what it expands to."""
-        if self.batching is not None or self.shift is not None:
-            return Op.batch(self, b, operands, batched, attrs, examples)
-        return through(b, lambda b, *xs: self.expand(b, *xs, **attrs), operands, batched, examples)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -49,6 +49,7 @@ GROUPS = (
     "numpy_functions",
     "shapes",
     "transforms",
+    "vmap",
     "windows",
     "writes",
 )

@@ -1,0 +1,357 @@
+"""`gx.vmap` against loops over the examples: dynamically, compiled, differentiated, nested."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gx
+from graphc import nn
+
+Array = Any
+RNG = np.random.default_rng(7)
+X = RNG.normal(size=(5, 3, 4))
+W = RNG.normal(size=(4, 2))
+V = RNG.normal(size=(5, 4))
+
+
+def plain(tree: Any) -> Any:
+    """Tensors as arrays, in containers of any kind."""
+    if isinstance(tree, dict):
+        return {k: plain(v) for k, v in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return [plain(v) for v in tree]
+    return tree.numpy() if isinstance(tree, gx.Tensor) else tree
+
+
+def stacked(trees: list[Any]) -> Any:
+    first = trees[0]
+    if isinstance(first, dict):
+        return {k: stacked([t[k] for t in trees]) for k in first}
+    if isinstance(first, list):
+        return [stacked(list(column)) for column in zip(*trees, strict=True)]
+    return np.stack([np.asarray(t) for t in trees])
+
+
+def alike(found: Any, expected: Any) -> None:
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for k in expected:
+            alike(found[k], expected[k])
+    elif isinstance(expected, list):
+        assert len(found) == len(expected)
+        for x, y in zip(found, expected, strict=True):
+            alike(x, y)
+    else:
+        found = np.asarray(found)
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def moving(x: Array) -> Array:
+    y = np.concatenate([x, x[::-1]], axis=0)[1:-1:2]
+    return np.moveaxis(np.pad(y, ((1, 0), (0, 2))), 0, 1) + np.tril(np.ones((x.shape[1] + 2, 1 + len(y))))
+
+
+def masked_softmax(x: Array, lengths: Array) -> Array:
+    mask = np.arange(x.shape[-1]) < lengths
+    z = np.where(mask, x, -np.inf)
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def statistics(x: Array) -> dict[str, Array]:
+    return {
+        "mean": x.mean(),
+        "largest": (x.max(axis=0), np.argmax(x)),
+        "sorted": np.sort(x, axis=0),
+        "run": x.cumsum(axis=1),
+    }
+
+
+def gathered(x: Array, i: Array) -> Array:
+    return x[i] * np.take_along_axis(x, np.argsort(x, axis=0), axis=0)[0]
+
+
+def scattered(x: Array, i: Array) -> Array:
+    return x.at[i].add(1.5) if hasattr(x, "at") else gx.asarray(x).at[i].add(1.5).numpy()
+
+
+CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...], Any]] = [
+    ("elementwise", lambda x, v: np.exp(x) * v - 2, (X, V), 0),
+    ("matvec", lambda x, v: x @ v, (X, V), 0),
+    ("same matrix", lambda x, w: np.tanh(x @ w), (X, W), (0, None)),
+    ("same vector", lambda w, v: v @ w, (W, V), (None, 0)),
+    ("outer", lambda v, w: np.outer(v, w[:, 0]), (V, W), (0, None)),
+    ("einsum", lambda x, v: np.einsum("ij,j,kj->ik", x, v, x), (X, V), 0),
+    ("moving", moving, (X,), 0),
+    ("softmax", masked_softmax, (X, np.array([1, 2, 3, 4, 2])), 0),
+    ("statistics", statistics, (X,), 0),
+    ("gathered", gathered, (X, np.array([0, 2, 1, -1, 0])), 0),
+    ("gathered by the same index", gathered, (X, np.array([2, 0])), (0, None)),
+    ("gathered from the same", gathered, (X[0], np.array([0, 2, 1, -1, 0])), (None, 0)),
+    ("scattered", scattered, (X, np.array([[0, 1], [2, 2], [1, 0], [0, 0], [2, 1]])), 0),
+    ("linalg", lambda a, b: np.linalg.solve(a @ a.T + 3 * np.eye(3), b[:3]), (X, V), 0),
+    ("determinant", lambda a: np.linalg.slogdet(a @ a.T + np.eye(3))[1], (X,), 0),
+    ("constant", lambda x: (np.ones(2), 3.5, x.sum()), (X,), 0),
+]
+
+
+def loop(f: Callable[..., Any], args: tuple[Any, ...], in_axes: Any, count: int = 5) -> Any:
+    axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+    rows = []
+    for k in range(count):
+        one = [x if a is None else np.take(x, k, axis=a) for x, a in zip(args, axes, strict=True)]
+        rows.append(plain(f(*one)))
+    return stacked(rows)
+
+
+@pytest.mark.parametrize(("name", "f", "args", "in_axes"), CASES, ids=[c[0] for c in CASES])
+def test_against_a_loop(name: str, f: Callable[..., Any], args: tuple[Any, ...], in_axes: Any) -> None:
+    expected = loop(f, args, in_axes)
+    mapped = gx.vmap(f, in_axes)
+    alike(plain(mapped(*args)), expected)
+    alike(plain(gx.compile(mapped)(*args)), expected)
+    alike(plain(mapped(*map(gx.asarray, args))), expected)
+
+
+def total(tree: Any) -> Any:
+    """A smooth scalar of all float results."""
+    if isinstance(tree, dict):
+        return sum(total(v) for v in tree.values())
+    if isinstance(tree, (tuple, list)):
+        return sum(total(v) for v in tree)
+    return (np.sin(tree) * tree).sum() if np.issubdtype(np.result_type(tree), np.floating) else 0.0
+
+
+@pytest.mark.parametrize(("name", "f", "args", "in_axes"), CASES, ids=[c[0] for c in CASES])
+def test_gradient_of_and_in_vmap(name: str, f: Callable[..., Any], args: tuple[Any, ...], in_axes: Any) -> None:
+    """The gradient of a sum over examples is the sum (or the stack) of the examples' gradients."""
+    axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+    rows = []
+    for k in range(5):
+        one = [x if a is None else np.take(x, k, axis=a) for x, a in zip(args, axes, strict=True)]
+        rows.append(np.asarray(gx.grad(lambda x, *rest: total(f(x, *rest)))(*one)))
+    expected = np.stack(rows) if axes[0] == 0 else np.sum(rows, axis=0)
+
+    def of(x: Array, *rest: Array) -> Any:
+        return total(gx.vmap(f, in_axes)(x, *rest))
+
+    for transformed in (gx.grad(of), gx.compile(gx.grad(of))):
+        np.testing.assert_allclose(plain(transformed(*args)), expected, rtol=1e-9, atol=1e-12)
+    inside = gx.vmap(gx.grad(lambda x, *rest: total(f(x, *rest))), in_axes)
+    for transformed in (inside, gx.compile(inside)):
+        np.testing.assert_allclose(plain(transformed(*args)), np.stack(rows), rtol=1e-9, atol=1e-12)
+
+
+# -- axes and structures --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
+@pytest.mark.parametrize("out", [0, 1, 2, -1])
+def test_axes(axis: int, out: int) -> None:
+    def f(x: Array) -> Array:
+        return np.outer(x[0], x.sum(axis=0))
+
+    expected = np.stack([f(row) for row in np.moveaxis(X, axis, 0)], axis=out)
+    for mode in (lambda g: g, gx.compile):
+        np.testing.assert_allclose(mode(gx.vmap(f, axis, out))(X), expected, rtol=1e-12)
+
+
+@dataclasses.dataclass
+class Pair:
+    first: Any
+    second: Any
+
+
+def test_containers_as_arguments_and_results() -> None:
+    def f(p: dict[str, Any], pair: Pair, *, scale: Array, note: Any = None) -> Any:
+        y = p["w"] @ p["x"] * scale + pair.first
+        return {"y": y, "pair": Pair(y.sum(), pair.second), "none": None, "text": "as it is"}
+
+    arguments = {"w": W.T, "x": V}, Pair(X[:, 0, :2].T, 2.0)
+    keywords = {"scale": np.arange(5.0)}
+    axes = ({"w": None, "x": 0}, Pair(1, None))
+    found = gx.vmap(f, axes, {"y": 1, "pair": Pair(0, None), "none": None, "text": None})(*arguments, **keywords)
+    y = np.stack([W.T @ V[k] * k + X[k, 0, :2] for k in range(5)])
+    np.testing.assert_allclose(found["y"], y.T, rtol=1e-12)
+    np.testing.assert_allclose(found["pair"].first, y.sum(axis=1), rtol=1e-12)
+    assert found["pair"].second == 2.0 and found["none"] is None and found["text"] == "as it is"
+    found = gx.vmap(f, ({"w": None, "x": 0}, Pair(1, None)))(*arguments, **keywords)
+    np.testing.assert_array_equal(found["pair"].second, np.full(5, 2.0))
+
+
+def test_kinds_dtypes_and_empty_batches() -> None:
+    assert isinstance(gx.vmap(np.sin)(V), np.ndarray)
+    assert isinstance(gx.vmap(np.sin)(gx.asarray(V)), gx.Tensor)
+    w = gx.tensor([1.0, 2.0, 3.0, 4.0])
+    assert isinstance(gx.vmap(lambda v: (v * w).sum())(V), gx.Tensor)
+    assert gx.vmap(lambda x: x * 2)(V.astype(np.float32)).dtype == np.float32
+    assert gx.vmap(lambda x, s: x * s, in_axes=(0, None))(V.astype(np.float32), 2.0).dtype == np.float32
+    found = gx.vmap(lambda x: (x @ W, x.argmax(), np.ones(3)))(np.empty((0, 4)))
+    assert [y.shape for y in found] == [(0, 2), (0,), (0, 3)]
+    result = gx.vmap(lambda x: 1.0)(V)
+    result[0] = 5.0
+    np.testing.assert_array_equal(result, [5, 1, 1, 1, 1])
+    np.testing.assert_array_equal(gx.vmap(lambda: np.arange(2), axis_size=3)(), [[0, 1]] * 3)
+
+
+def test_nested() -> None:
+    a, b = RNG.normal(size=(3, 4)), RNG.normal(size=(5, 4))
+    table = gx.vmap(gx.vmap(np.dot, in_axes=(None, 0)), in_axes=(0, None))
+    for mode in (lambda g: g, gx.compile):
+        np.testing.assert_allclose(mode(table)(a, b), a @ b.T, rtol=1e-12)
+    turned = gx.vmap(gx.vmap(np.dot, in_axes=(0, None)), in_axes=(None, 0))
+    np.testing.assert_allclose(turned(a, b), (a @ b.T).T, rtol=1e-12)
+
+    def outer(x: Array) -> Array:
+        return gx.vmap(lambda y: x * y + a[0, 0])(b[:, 0])
+
+    for mode in (lambda g: g, gx.compile):
+        np.testing.assert_allclose(mode(gx.vmap(outer))(a[0]), np.outer(a[0], b[:, 0]) + a[0, 0], rtol=1e-12)
+
+
+def test_jacobian_and_hessian_by_vmap() -> None:
+    def f(x: Array) -> Array:
+        return (x**3).sum() * x[0] + np.sin(x).prod()
+
+    x = np.array([0.3, -1.2, 2.0])
+    basis = np.eye(3)
+
+    def hessian(x: Array) -> Array:
+        return gx.vmap(lambda e: gx.grad(lambda y: (gx.grad(f)(y) * e).sum())(x))(basis)
+
+    step = 1e-5
+    expected = np.stack([(gx.grad(f)(x + step * e) - gx.grad(f)(x - step * e)) / (2 * step) for e in basis])
+    for mode in (lambda g: g, gx.compile):
+        np.testing.assert_allclose(mode(hessian)(x), expected, rtol=1e-7, atol=1e-7)
+
+
+# -- state ----------------------------------------------------------------------------------------------------------------
+
+
+def test_gradients_of_captured_parameters() -> None:
+    layer = nn.Linear(4, 3)
+    x = RNG.normal(size=(6, 4)).astype(np.float32)
+
+    def loss() -> Any:
+        return (gx.vmap(lambda row: np.tanh(layer(row)).sum())(gx.asarray(x)) ** 2).sum()
+
+    (np.tanh(layer(gx.asarray(x))).sum(axis=1) ** 2).sum().backward()
+    expected = [p.grad.numpy().copy() for p in layer.parameters()]
+    for run in (loss, gx.compile(loss)):
+        layer.zero_grad()
+        run().backward()
+        for p, g in zip(layer.parameters(), expected, strict=True):
+            np.testing.assert_allclose(p.grad.numpy(), g, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_cut_off_stays_cut_off() -> None:
+    def f(x: Any) -> Any:
+        x = gx.asarray(x)
+        with gx.no_grad():
+            y = x * x
+        return x * x.detach() + y
+
+    for mode in (lambda g: g, gx.compile):
+        found = mode(gx.grad(lambda x: gx.vmap(f)(x).sum()))(V)
+        np.testing.assert_array_equal(plain(found), V)
+        found = mode(gx.vmap(gx.grad(lambda x: f(x).sum())))(V)
+        np.testing.assert_array_equal(plain(found), V)
+
+
+def draws(x: Any) -> Any:
+    return gx.random.normal((2,)) + x, gx.random.uniform(dtype=np.float64)
+
+
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_random_numbers_are_those_of_a_loop(mode: Any) -> None:
+    x = np.arange(4, dtype=np.float32)
+    gx.random.manual_seed(11)
+    expected = stacked([plain(list(draws(row))) for row in x])
+    after = gx.random.uniform().item()
+    gx.random.manual_seed(11)
+    mapped = mode(gx.vmap(draws))
+    for found, y in zip(plain(mapped(x)), expected, strict=True):
+        np.testing.assert_array_equal(found, y)
+    assert gx.random.uniform().item() == after
+    assert not np.array_equal(plain(mapped(x))[0], expected[0])
+
+
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_random_numbers_in_nested_vmap(mode: Any) -> None:
+    generator = gx.random.Generator(3)
+
+    def f(x: Any, y: Any) -> Any:
+        return generator.uniform() + x * y
+
+    table = gx.vmap(gx.vmap(f, in_axes=(None, 0)), in_axes=(0, None))
+    x, y = np.zeros(2, np.float32), np.zeros(3, np.float32)
+    expected = gx.random.Generator(3)
+    rows = [[expected.uniform().item() for _ in y] for _ in x]
+    np.testing.assert_array_equal(plain(mode(table)(x, y)), np.array(rows, np.float32))
+    assert np.array_equal(generator.state.numpy(), expected.state.numpy())
+
+
+def test_a_generator_made_inside_starts_alike_for_all() -> None:
+    found = gx.vmap(lambda x: gx.random.Generator(5).uniform((2,)) + x)(np.zeros(3, np.float32))
+    np.testing.assert_array_equal(found.numpy(), [gx.random.Generator(5).uniform((2,)).numpy()] * 3)
+
+
+# -- calls of Python ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_effects_take_one_example_after_the_other(mode: Any, capfd: Any) -> None:
+    def f(x: Any, s: Any) -> Any:
+        gx.debug.print("x {}", x)
+        y = gx.host_call(_double, gx.ShapeDtype((2,), np.float64), x)
+        gx.debug.print("y {} s {}", y, s)
+        return y + s
+
+    found = mode(gx.vmap(f, in_axes=(0, None)))(np.array([[1.0, 2.0], [3.0, 4.0]]), np.float64(10))
+    np.testing.assert_array_equal(plain(found), [[12, 14], [16, 18]])
+    lines = capfd.readouterr().out.splitlines()
+    assert lines == ["x [1. 2.]", "x [3. 4.]", "y [2. 4.] s 10.0", "y [6. 8.] s 10.0"]
+
+
+def _double(x: Array) -> Array:
+    assert x.shape == (2,)
+    return x * 2
+
+
+@gx.custom_op(result=lambda x: x)
+def halved(x: Array) -> Array:
+    assert x.ndim == 1
+    return x / 2
+
+
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_custom_ops_see_one_example(mode: Any) -> None:
+    np.testing.assert_array_equal(plain(mode(gx.vmap(lambda x: halved(x) + 1))(V)), V / 2 + 1)
+
+
+# -- quality --------------------------------------------------------------------------------------------------------------
+
+
+def kernels(f: Callable[..., Any], *args: Any) -> list[str]:
+    """The schedules of the kernel calls of a compiled function."""
+    return sorted(k.schedule for k in gx.compile(f).inspect(*args).kernels for _ in range(k.calls))
+
+
+def test_one_product_for_all_examples() -> None:
+    x, w = np.ones((64, 32), np.float32), np.ones((32, 16), np.float32)
+    bias = np.ones(16, np.float32)
+    plain_layer = kernels(lambda x, w, b: np.maximum(x @ w + b, 0), x, w, bias)
+    mapped = kernels(gx.vmap(lambda x, w, b: np.maximum(x @ w + b, 0), in_axes=(0, None, None)), x, w, bias)
+    assert mapped == plain_layer and len(mapped) == 1
+    turned = kernels(gx.vmap(lambda x, w: w @ x, in_axes=(0, None)), x, w.T)
+    assert len(turned) == 1
+    each = kernels(gx.vmap(lambda x, w: x @ w), np.ones((8, 64, 32), np.float32), np.ones((8, 32, 16), np.float32))
+    assert len(each) == 1
+    rows = kernels(gx.vmap(lambda x: np.exp(x) / np.exp(x).sum()), x)
+    assert len(rows) == 1
