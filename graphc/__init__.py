@@ -278,6 +278,8 @@ from graphc.frontend.windowing import reduce_window as reduce_window
 float16 = _dtypes.float16.numpy
 float32 = _dtypes.float32.numpy
 float64 = _dtypes.float64.numpy
+complex64 = _dtypes.complex64.numpy
+complex128 = _dtypes.complex128.numpy
 int8 = _dtypes.int8.numpy
 int16 = _dtypes.int16.numpy
 int32 = _dtypes.int32.numpy

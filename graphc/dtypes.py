@@ -20,6 +20,8 @@ __all__ = [
     "DType",
     "bfloat16",
     "bool_",
+    "complex64",
+    "complex128",
     "float16",
     "float32",
     "float64",
@@ -39,7 +41,8 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DType:
-    """An element type: `name` is the IR's spelling, `kind` one of `b` (bool), `i`, `u`, `f`; `bits` the value's width."""
+    """An element type: `name` is the IR's spelling, `kind` one of `b` (bool), `i`, `u`, `f`, `c` (complex); `bits` the value's
+    width."""
 
     name: str
     kind: str
@@ -73,6 +76,34 @@ class DType:
         return self.kind == "f"
 
     @property
+    def is_complex(self) -> bool:
+        return self.kind == "c"
+
+    @property
+    def is_inexact(self) -> bool:
+        """A float or complex: what has derivatives."""
+        return self.kind in "fc"
+
+    @property
+    def part(self) -> DType:
+        """The dtype of a complex number's real and imaginary part; a real dtype itself."""
+        return _PARTS.get(self.name, self)
+
+    @property
+    def with_parts(self) -> DType:
+        """The complex dtype whose parts are of this float's dtype.
+
+        Raises
+        ------
+        DTypeError
+            If there is none.
+        """
+        for whole, part in _PARTS.items():
+            if part is self:
+                return from_name(whole)
+        raise DTypeError(f"there is no complex dtype with parts of {self.label}")
+
+    @property
     def is_short_float(self) -> bool:
         """A float of 16 bits: stored, copied and converted, but computed with in float32."""
         return self.kind == "f" and self.bits == 16
@@ -93,7 +124,7 @@ class DType:
 
     @property
     def is_signed(self) -> bool:
-        return self.kind in "if"
+        return self.kind in "ifc"
 
     def __repr__(self) -> str:
         return self.name
@@ -123,9 +154,16 @@ bfloat16 = DType("bf16", "f", 16, None)
 float16 = DType("f16", "f", 16, np.dtype(np.float16))
 float32 = DType("f32", "f", 32, np.dtype(np.float32))
 float64 = DType("f64", "f", 64, np.dtype(np.float64))
+complex64 = DType("c64", "c", 64, np.dtype(np.complex64))
+complex128 = DType("c128", "c", 128, np.dtype(np.complex128))
+
+_PARTS = {"c64": float32, "c128": float64}
 
 #: All dtypes, in the order in which tables list them.
-ALL = (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, bfloat16, float16, float32, float64)
+ALL = (
+    *(bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64),
+    *(bfloat16, float16, float32, float64, complex64, complex128),
+)
 
 _BY_NAME = {d.name: d for d in ALL}
 _BY_NUMPY = {d.native: d for d in ALL if d.native is not None}

@@ -98,8 +98,8 @@ def transposed(
     values = [input_value(i, t) for i, t in enumerate(types)]
     xs, ys = values[: len(operands)], values[len(operands) :]
     # Integer results have no cotangent; inputs after the operands and results stand for the cotangents, then tangents.
-    smooth = [i for i, y in enumerate(ys) if _is_float(y.type)]
-    moving = [i for i, t in enumerate(tangents) if t is not None and _is_float(xs[i].type)]
+    smooth = [i for i, y in enumerate(ys) if _is_inexact(y.type)]
+    moving = [i for i, t in enumerate(tangents) if t is not None and _is_inexact(xs[i].type)]
     if not smooth or not moving:
         return [None] * len(results)
     first = len(values)
@@ -157,7 +157,8 @@ def _backwards(nodes: Sequence[Node]) -> Iterator[Step]:
     inside = set(nodes)
     for node in reversed(nodes):
         keys: list[Hashable] = [
-            v if _is_float(v.type) and (v.node in inside or v.node.op.name == "input") else None for v in node.operands
+            v if _is_inexact(v.type) and (v.node in inside or v.node.op.name == "input") else None
+            for v in node.operands
         ]
         yield Step(node.op, node.attrs, node.operands, node.results, keys, node.results)
 
@@ -198,9 +199,9 @@ def jvp_graph(
     """
     values = graph.input_values()
     if active is None:
-        active = [_is_float(v.type) for v in values]
+        active = [_is_inexact(v.type) for v in values]
     moving = [v for v, wanted in zip(values, active, strict=True) if wanted]
-    if any(not _is_float(v.type) for v in moving):
+    if any(not _is_inexact(v.type) for v in moving):
         raise GradientError(f"{graph.name!r}: only floating-point inputs have tangents")
     pushed = [input_value(len(values) + k, v.type) for k, v in enumerate(moving)]
     b = GraphBuilder()
@@ -239,5 +240,5 @@ def _forwards(graph: Graph, tangents: Tangents, locations: dict[Node, tuple[Loca
                     locate(made.node, graph.locations.get(node, ()), locations)
 
 
-def _is_float(type_: Type) -> bool:
-    return isinstance(type_, TensorType) and type_.dtype.is_float
+def _is_inexact(type_: Type) -> bool:
+    return isinstance(type_, TensorType) and type_.dtype.is_inexact

@@ -42,7 +42,10 @@ def sample(graph: Graph, seed: int = 0) -> list[Array | None]:
             arrays.append(None)
             continue
         shape = [_size(d, sizes) for d in type_.shape]
-        if type_.dtype.is_float:
+        if type_.dtype.is_complex:
+            parts = random.standard_normal((*shape, 2))
+            arrays.append(np.asarray(parts.view(np.complex128)[..., 0], type_.dtype.numpy))
+        elif type_.dtype.is_float:
             arrays.append(np.asarray(random.standard_normal(shape), type_.dtype.numpy))
         else:
             arrays.append(np.asarray(random.integers(0, 2 if type_.dtype.is_bool else 3, shape), type_.dtype.numpy))
@@ -126,6 +129,8 @@ def compare(expected: Sequence[Any], found: Sequence[Any], exact: bool) -> str |
 def _difference(x: Array, y: Array, exact: bool) -> str:
     if x.dtype != y.dtype or x.shape != y.shape:
         return f"was {x.dtype}{list(x.shape)}, is {y.dtype}{list(y.shape)}"
+    if x.dtype.kind == "c":
+        return _difference(_parts(x), _parts(y), exact)
     nan = np.isnan(x) & np.isnan(y)
     same = nan | (x == y)
     if dtypes.from_numpy(x.dtype).is_float:
@@ -135,6 +140,11 @@ def _difference(x: Array, y: Array, exact: bool) -> str:
     where = tuple(int(i) for i in np.argwhere(~same)[0])
     count = int(same.size - same.sum())
     return f"differs in {count} of {same.size} elements; first at {list(where)}: was {x[where]!r}, is {y[where]!r}"
+
+
+def _parts(x: Array) -> Array:
+    """Real and imaginary parts as a last axis of size 2."""
+    return np.stack([x.real, x.imag], axis=-1)
 
 
 def _close(x: Array, y: Array) -> Any:
@@ -150,7 +160,10 @@ def is_exact(graph: Graph) -> bool:
     while graphs:
         for node in graphs.pop().nodes:
             graphs += [held for _, held in held_graphs(node)]
-            if any(isinstance(t, TensorType) and t.dtype.is_float for t in node.types) and not _op_is_exact(node.op):
+            types = [t for t in (*node.types, *(v.type for v in node.operands)) if isinstance(t, TensorType)]
+            if any(t.dtype.is_complex for t in types) and node.op.computes and not node.op.narrow:
+                return False
+            if any(t.dtype.is_float for t in types[: len(node.types)]) and not _op_is_exact(node.op):
                 return False
     return True
 

@@ -73,7 +73,7 @@ class Differentiate(Rewriter):
 
 
 def _is_float(type_: Type) -> bool:
-    return isinstance(type_, TensorType) and type_.dtype.is_float
+    return isinstance(type_, TensorType) and type_.dtype.is_inexact
 
 
 def _zero(value: Value) -> Value:

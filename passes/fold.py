@@ -66,6 +66,8 @@ class ConstantFold(Rewriter):
         if not isinstance(op, (Elementwise, Reduction, Contraction)):
             return False
         exact = isinstance(op, (Elementwise, Reduction)) and op.exact
+        if any(v.dtype.is_complex for v in (*node.operands, *node.results)):
+            return self.inexact
         return exact or self.inexact or not node.results[0].dtype.is_float
 
 

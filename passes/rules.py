@@ -51,6 +51,11 @@ def is_float(x: Value, **_: Any) -> bool:
     return x.dtype.is_float
 
 
+def is_real(x: Value, **_: Any) -> bool:
+    """Products of complex numbers are sums of products: with zeros, infinities and NaN they obey few equations."""
+    return not x.dtype.is_complex
+
+
 def like(x: Value, c: Any) -> Value:
     """A tensor of x's shape filled with a NumPy scalar."""
     scalar = constant(np.asarray(c))
@@ -74,6 +79,8 @@ def zero(x: Value, **_: Any) -> Value:
 
 def _has_exact_reciprocal(x: Value, c: Any) -> bool:
     """A power of two whose reciprocal does not overflow: both quotient and product round the same real number."""
+    if c.dtype.kind == "c":
+        return False
     with np.errstate(all="ignore"):
         return abs(math.frexp(float(c))[0]) == 0.5 and bool(np.isfinite(c.dtype.type(1) / c))
 
@@ -104,13 +111,13 @@ def _product_with_itself(node: Node) -> Value | None:
 
 
 ARITHMETIC = (
-    rule("x * 1 --> x", x * 1, lambda x: x),
-    rule("x / 1 --> x", x / 1, lambda x: x),
-    rule("x + (-0.0) --> x", x + -0.0, lambda x: x),
-    rule("x - 0.0 --> x", x - 0.0, lambda x: x),
-    rule("-0.0 - x --> -x", -0.0 - x, lambda x: -x),
-    rule("x * -1 --> -x", x * -1, lambda x: -x),
-    rule("x / -1 --> -x", x / -1, lambda x: -x),
+    rule("x * 1 --> x", x * 1, lambda x: x, where=is_real),
+    rule("x / 1 --> x", x / 1, lambda x: x, where=is_real),
+    rule("x + (-0.0) --> x", x + -0.0, lambda x: x, where=is_real),
+    rule("x - 0.0 --> x", x - 0.0, lambda x: x, where=is_real),
+    rule("-0.0 - x --> -x", -0.0 - x, lambda x: -x, where=is_real),
+    rule("x * -1 --> -x", x * -1, lambda x: -x, where=is_real),
+    rule("x / -1 --> -x", x / -1, lambda x: -x, where=is_real),
     rule("-(-x) --> x", P.negative(-x), lambda x: x),
     rule("x + (-y) --> x - y", x + (-y), lambda x, y: x - y),
     rule("x - (-y) --> x + y", x - (-y), lambda x, y: x + y),
@@ -119,10 +126,10 @@ ARITHMETIC = (
     rule("square(-x) --> square(x)", P.square(-x), _to("square")),
     rule("|-x| --> |x|", P.absolute(-x), _to("absolute"), where=is_signed),
     rule("||x|| --> |x|", P.absolute(P.absolute(x)), _to("absolute")),
-    rule("-(x * c) --> x * (-c)", -(x * c), _times_negated),
-    rule("(-x) * c --> x * (-c)", (-x) * c, _times_negated),
-    rule("-(x / c) --> x / (-c)", -(x / c), _over_negated),
-    rule("(-x) / c --> x / (-c)", (-x) / c, _over_negated),
+    rule("-(x * c) --> x * (-c)", -(x * c), _times_negated, where=is_real),
+    rule("(-x) * c --> x * (-c)", (-x) * c, _times_negated, where=is_real),
+    rule("-(x / c) --> x / (-c)", -(x / c), _over_negated, where=is_real),
+    rule("(-x) / c --> x / (-c)", (-x) / c, _over_negated, where=is_real),
     Rule("x * x --> square(x)", True, ("multiply",), _product_with_itself),
     rule("x / c --> x * (1/c), c = 2**k", x / c, _divide_by_multiplying, where=_has_exact_reciprocal),
     rule("x * 0 --> 0, integers", x * 0, zero, where=is_integer),
@@ -177,10 +184,10 @@ LOGIC = (
     rule("x ^ False --> x", x ^ False, lambda x: x),
     rule("x < x --> False", P.less(x, x), false),
     rule("x > x --> False", P.greater(x, x), false),
-    rule("x == x --> True, integers and bools", P.equal(x, x), true, where=lambda x: not x.dtype.is_float),
-    rule("x <= x --> True, integers and bools", P.less_equal(x, x), true, where=lambda x: not x.dtype.is_float),
-    rule("x >= x --> True, integers and bools", P.greater_equal(x, x), true, where=lambda x: not x.dtype.is_float),
-    rule("x != x --> False, integers and bools", P.not_equal(x, x), false, where=lambda x: not x.dtype.is_float),
+    rule("x == x --> True, integers and bools", P.equal(x, x), true, where=lambda x: not x.dtype.is_inexact),
+    rule("x <= x --> True, integers and bools", P.less_equal(x, x), true, where=lambda x: not x.dtype.is_inexact),
+    rule("x >= x --> True, integers and bools", P.greater_equal(x, x), true, where=lambda x: not x.dtype.is_inexact),
+    rule("x != x --> False, integers and bools", P.not_equal(x, x), false, where=lambda x: not x.dtype.is_inexact),
     rule("(x > y) | (x == y) --> x >= y", P.greater(x, y) | P.equal(x, y), _to("greater_equal")),
     rule("(x < y) | (x == y) --> x <= y", P.less(x, y) | P.equal(x, y), _to("less_equal")),
     rule("not (x == y) --> x != y", P.logical_not(P.equal(x, y)), _to("not_equal")),
@@ -197,6 +204,8 @@ LOGIC = (
 
 def _contained(x: DType, inner: DType) -> bool:
     """Whether converting values of `x` to `inner` and back changes nothing. (Integers wrap: signs do not matter.)"""
+    if x.is_complex:
+        return inner.is_complex and inner.bits > x.bits
     if x.is_float:
         return inner.is_float and inner.bits > x.bits
     if inner.is_float:
@@ -433,7 +442,7 @@ VALUE_CHANGING: tuple[Rule, ...] = (
     rule("x / c --> x * (1/c)", x / c, _divide_by_multiplying, where=_nonzero, exact=False),
     rule("(x * a) * c --> x * (a * c)", (x * a) * c, _product, where=is_float, exact=False),
     rule("(x + a) + c --> x + (a + c)", (x + a) + c, _total, where=is_float, exact=False),
-    rule("log(exp(x)) --> x", P.log(P.exp(x)), lambda x: x, exact=False),
+    rule("log(exp(x)) --> x", P.log(P.exp(x)), lambda x: x, where=is_real, exact=False),
     rule("exp(log(x)) --> x", P.exp(P.log(x)), lambda x: x, exact=False),
     rule("square(sqrt(x)) --> x", P.square(P.sqrt(x)), lambda x: x, exact=False),
 )

@@ -21,6 +21,46 @@ __all__ = ["fault", "same_bits", "same_elements"]
 
 Array = np.ndarray[Any, Any]
 
+#: Ops whose results of complex operands are NumPy's bits.
+_EXACT_PARTS = frozenset({"add", "subtract", "negative", "conj", "real", "imag", "make_complex", "select", "convert"})
+#: Bounds of the error of functions of complex operands, NumPy's own included, in ulp of the largest part.
+COMPLEX_ULP = dict.fromkeys(
+    [
+        *(
+            "multiply",
+            "divide",
+            "square",
+            "reciprocal",
+            "sqrt",
+            "absolute",
+            "sign",
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log2",
+        ),
+        *(
+            "log10",
+            "log1p",
+            "sin",
+            "cos",
+            "tan",
+            "asin",
+            "acos",
+            "atan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "asinh",
+            "acosh",
+            "atanh",
+        ),
+        "power",
+    ],
+    8.0,
+)
+
 #: NumPy's own error in float64, where the reference is no more exact than it, in ulp (3 where not said).
 _REFERENCE_ULP = {"erfc": 6.0, "power": 1.0}
 #: Where NumPy does not say which of two zeros it gives.
@@ -36,10 +76,17 @@ def same_bits(found: Array, expected: Array, *, zeros_equal: bool = False) -> bo
 
 def same_elements(found: Array, expected: Array, zeros_equal: bool = False) -> Array:
     """Where elements are equal, bit for bit but for payloads of NaN."""
+    if found.dtype.kind == "c":
+        parts = [same_elements(f, e, zeros_equal) for f, e in zip(_parts(found), _parts(expected), strict=True)]
+        return parts[0] & parts[1]
     if not dtypes.from_numpy(found.dtype).is_float:
         return np.asarray(found == expected)
     signs = zeros_equal | (np.signbit(found) == np.signbit(expected))
     return np.asarray((np.isnan(found) & np.isnan(expected)) | ((found == expected) & signs))
+
+
+def _parts(x: Array) -> tuple[Array, Array]:
+    return x.real, x.imag
 
 
 def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
@@ -47,15 +94,22 @@ def fault(op: Op, sample: Sample, found: Any, expected: Any) -> str:
     found, expected = np.asarray(found), np.asarray(expected)
     if found.dtype != expected.dtype or found.shape != expected.shape:
         return f"{sample}: {found.dtype}{found.shape}, expected {expected.dtype}{expected.shape}"
-    is_float = dtypes.from_numpy(expected.dtype).is_float
-    if is_float and isinstance(op, Elementwise) and not op.exact:
+    is_float = dtypes.from_numpy(expected.dtype).is_inexact
+    complex_operand = any(x is not None and x.dtype.kind == "c" for x in sample.operands)
+    if is_float and isinstance(op, Elementwise) and complex_operand and op.name not in _EXACT_PARTS:
+        right = _within_complex_bound(op, found, expected)
+    elif is_float and isinstance(op, Elementwise) and not op.exact:
         expected, right = _within_bound(op, sample, found, expected)
+    elif op.name == "cumulative_prod" and complex_operand:
+        right = same_elements(found, expected, True) | (
+            np.abs(found - expected) <= 400 * _eps(found) * np.abs(expected)
+        )
     elif is_float and (isinstance(op, Contraction) or (isinstance(op, (Reduction, Expansion)) and not op.exact)):
         right = same_elements(found, expected, True) | _near(op, sample, found, expected)
     elif is_float and isinstance(op, Cumulative) and not op.exact:
         # Each of n steps is right to a few ulp of numbers of moderate size.
-        eps = 16 * float(ml_dtypes.finfo(found.dtype).eps)
-        found, expected = (x.astype(np.float64) for x in (found, expected))
+        eps = 16 * _eps(found)
+        found, expected = (x.astype(np.result_type(x.dtype, np.float64)) for x in (found, expected))
         right = np.isclose(found, expected, rtol=eps, atol=eps * 4, equal_nan=True)
     elif is_float and isinstance(op, (Fused, Composite)):
         # The sampled bodies are short and well conditioned.
@@ -100,7 +154,21 @@ def _near(op: Op, sample: Sample, found: Array, expected: Array, more: Any = 0) 
     count = sample.operands[0].size if isinstance(op, Reduction) else max(x.size for x in sample.operands)
     assert isinstance(op, (Reduction, Contraction, Expansion))
     with np.errstate(all="ignore"):
-        return np.asarray(np.abs(found - expected) <= count * float(ml_dtypes.finfo(found.dtype).eps) * scale + more)
+        return np.asarray(np.abs(found - expected) <= (count + 4) * _eps(found) * scale + more)
+
+
+def _eps(x: Array) -> float:
+    return float(ml_dtypes.finfo(x.real.dtype).eps)
+
+
+def _within_complex_bound(op: Op, found: Array, expected: Array) -> Array:
+    """Each part within so many ulp of the largest part; infinite and NaN parts alike."""
+    bound = COMPLEX_ULP[op.name]
+    pairs = list(zip(_parts(found), _parts(expected), strict=True)) if found.dtype.kind == "c" else [(found, expected)]
+    with np.errstate(all="ignore"):
+        largest = np.maximum.reduce([np.where(np.isfinite(e), np.abs(e), 0) for _, e in pairs])
+        close = [same_elements(f, e, True) | (np.abs(f - e) <= bound * np.spacing(largest)) for f, e in pairs]
+    return np.asarray(np.logical_and.reduce(close))
 
 
 def _describe(sample: Sample, found: Array, expected: Array, wrong: Array) -> str:

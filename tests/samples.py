@@ -21,6 +21,8 @@ from graphc.dtypes import (
     DType,
     bfloat16,
     bool_,
+    complex64,
+    complex128,
     float16,
     float32,
     float64,
@@ -123,6 +125,11 @@ def special_values(dtype: DType) -> Array:
     """Zeros, subnormals, extremes, infinities, NaN; halves; MIN, MAX and neighbours."""
     if dtype.is_bool:
         return np.array([False, True])
+    if dtype.is_complex:
+        info = np.finfo(dtype.part.numpy)
+        parts = [*(0.0, 0.5, 1.0, 1.5, 3.0, 89.0, 710.0, 1e4, np.inf), *map(float, (info.eps, info.max, info.tiny))]
+        line = np.array([*parts, *(-x for x in parts), np.nan], dtype.part.numpy)
+        return np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2).view(dtype.numpy)[:, 0]
     if dtype.is_float:
         info = ml_dtypes.finfo(dtype.numpy)
         sizes = [x for x in _FLOATS if x <= float(info.max) or np.isinf(x)]
@@ -143,6 +150,9 @@ def draw(rng: Rng, dtype: DType, shape: tuple[int, ...], bounds: tuple[float, fl
         return rng.integers(0, 2, shape).astype(np.bool_)
     if dtype.is_integer:
         return np.asarray(rng.integers(-9 if dtype.is_signed else 0, 10, shape)).astype(dtype.numpy)
+    if dtype.is_complex:
+        parts = rng.uniform(*bounds, (2, *shape))
+        return np.asarray(parts[0] + 1j * parts[1]).astype(dtype.numpy)
     return np.asarray(rng.uniform(*bounds, shape)).astype(dtype.numpy)
 
 
@@ -179,7 +189,10 @@ def _shapes(op: Op, combination: Sequence[DType]) -> tuple[tuple[int, ...], ...]
 
 
 def _crossed(columns: Sequence[Array]) -> tuple[Array, ...]:
-    """All combinations of special values, as flat operands; the second and third of three run in step."""
+    """All combinations of special values, as flat operands; the second and third of three run in step. Of the many special
+    complex numbers every seventh, where they are to be combined."""
+    if len(columns) > 1:
+        columns = [c[::7] if c.dtype.kind == "c" else c for c in columns]
     if len(columns) == 3:
         first, second = np.meshgrid(columns[0], np.arange(columns[1].size), indexing="ij")
         return first.ravel(), columns[1][second.ravel()], columns[2][::-1][second.ravel()]
@@ -198,12 +211,14 @@ def _smooth_elementwise(op: Elementwise, rng: Rng) -> Iterator[Sample]:
 
 # -- movement ---------------------------------------------------------------------------------------------------------
 
-MOVED = (float32, float64, int32, int64, uint32, uint64, bool_, int8, uint16, float16, bfloat16)
+MOVED = (float32, float64, int32, int64, uint32, uint64, bool_, int8, uint16, float16, bfloat16, complex64, complex128)
 
 
 def _filled(dtype: DType, shape: tuple[int, ...], start: int = 0) -> Array:
     """Distinct values in order, so that a wrong index shows."""
     values = np.arange(start, start + int(np.prod(shape))).reshape(shape)
+    if dtype.is_complex:
+        return np.asarray(values * (1 - 0.5j)).astype(dtype.numpy)
     return (values % 3 == 0) if dtype.is_bool else (values * 1.25 - 3 if dtype.is_float else values).astype(dtype.numpy)
 
 
@@ -280,7 +295,7 @@ def _reduction(op: Op, rng: Rng) -> Iterator[Sample]:
         if (op.arg and len(axes) != 1) or (not op.empty and any(shape[a] == 0 for a in axes)):
             continue
         yield Sample((draw(rng, dtype, shape),), {"axes": axes})
-        if dtype.is_float and shape == (5,):
+        if dtype.is_inexact and shape == (5,):
             for values in (
                 (-0.0, 0.0, -0.0, 0.0, -0.0),
                 (1, np.nan, 3, np.nan, 5),
@@ -328,7 +343,7 @@ DOTS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
 
 def _dot(op: Op, rng: Rng) -> Iterator[Sample]:
     for dtype, (x, y, attrs) in itertools.product(
-        (float32, float64, int32, int64, int8, uint16, float16, bfloat16), DOTS
+        (float32, float64, int32, int64, int8, uint16, float16, bfloat16, complex64, complex128), DOTS
     ):
         yield Sample((draw(rng, dtype, x), draw(rng, dtype, y)), attrs)
 
@@ -377,7 +392,7 @@ CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attrs], ...] = (
 
 def _convolution(op: Op, rng: Rng) -> Iterator[Sample]:
     for dtype, (x, w, given) in itertools.product(_NUMBERS, CONVOLUTIONS):
-        if np.prod(x) > 100 and dtype not in (float32, float64, int64):
+        if np.prod(x) > 100 and dtype not in (float32, float64, int64, complex64):
             continue
         rank = len(x) - 2
         attrs = {
@@ -431,6 +446,8 @@ _POOLS: tuple[tuple[tuple[int, ...], Attrs], ...] = tuple(
 
 def _pools(op: Op, rng: Rng) -> Iterator[Sample]:
     for dtype, (shape, attrs) in itertools.product(_NUMBERS, _POOLS):
+        if dtype.is_complex and op.name != "window_sum":
+            continue
         yield Sample((draw(rng, dtype, shape),), attrs)
     attrs = {"axes": (0,), "sizes": (3,), "steps": (1,), "dilations": (1,)}
     for values in ((1, np.nan, 2, 3, -1, -2), (0.0, -0.0, -0.0, 0.0, 0.0), (-np.inf, -np.inf, -np.inf, np.inf, 1)):
@@ -464,7 +481,14 @@ TAKES: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
 )
 
 _INDEXED = ((float32, int64), (float64, int64), (int32, int32), (int64, uint32), (bool_, int64), (float64, uint64))
-_INDEXED += ((int16, int8), (uint8, uint16), (float16, int64), (bfloat16, int16))
+_INDEXED += (
+    (int16, int8),
+    (uint8, uint16),
+    (float16, int64),
+    (bfloat16, int16),
+    (complex64, int64),
+    (complex128, int32),
+)
 
 
 def _indices(rng: Rng, size: int, shape: tuple[int, ...], mode: str, dtype: DType) -> Array:
@@ -483,6 +507,8 @@ def _indexing(op: Op, rng: Rng) -> Iterator[Sample]:
         for dtype, index_dtype in _INDEXED:
             writes = isinstance(op, Indexing) and op.combine is not None
             if writes and dtype is bool_ and op.name != "scatter_set":
+                continue
+            if writes and dtype.is_complex and op.name not in ("scatter_set", "scatter_add"):
                 continue
             operands = [draw(rng, dtype, shape), _indices(rng, shape[axis], index_shape, mode, index_dtype)]
             if writes:
@@ -507,13 +533,13 @@ def _cumulative(op: Op, rng: Rng) -> Iterator[Sample]:
             continue
         attrs = {"axis": axis, "reverse": reverse}
         yield Sample(tuple(draw(rng, dtype, shape, (-1.5, 1.5)) for _ in range(op.arity)), attrs)
-        if dtype.is_float and shape == (5,):
+        if dtype.is_inexact and shape == (5,):
             for values in ((-0.0, 0.0, -0.0, 1, -1), (1, np.nan, 3, np.inf, 5), (-np.inf, 1, np.inf, 2, 0)):
                 yield Sample((np.array(values, dtype.numpy),) * op.arity, attrs, special=True)
 
 
 def _sort(op: Op, rng: Rng) -> Iterator[Sample]:
-    for dtype, (shape, axis) in itertools.product(dtypes.ALL, ALONG):
+    for dtype, (shape, axis) in itertools.product([d for d in dtypes.ALL if not d.is_complex], ALONG):
         yield Sample((draw(rng, dtype, shape),), {"axis": axis})
         if shape == (67,):
             yield Sample((SPECIAL[dtype],), {"axis": 0}, special=True)
@@ -544,7 +570,7 @@ def _constant(op: Op, rng: Rng) -> Iterator[Sample]:
 
 
 def _iota(op: Op, rng: Rng) -> Iterator[Sample]:
-    for shape, dtype in itertools.product(SHAPES, [d for d in dtypes.ALL if not d.is_bool]):
+    for shape, dtype in itertools.product(SHAPES, [d for d in dtypes.ALL if d.is_integer or d.is_float]):
         for axis in range(len(shape)):
             yield Sample((), {"shape": shape, "axis": axis, "dtype": dtype})
 
@@ -648,6 +674,16 @@ def _create_token(op: Op, rng: Rng) -> Iterator[Sample]:
     yield Sample(())
 
 
+def _as_parts(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, shape in itertools.product((complex64, complex128), SHAPES):
+        yield Sample((draw(rng, dtype, shape),))
+
+
+def _from_parts(op: Op, rng: Rng) -> Iterator[Sample]:
+    for dtype, shape in itertools.product((float32, float64), SHAPES):
+        yield Sample((draw(rng, dtype, (*shape, 2)),))
+
+
 _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     # by kind
     "elementwise": _elementwise,
@@ -699,6 +735,8 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "iota": _iota,
     "barrier": _barrier,
     "stop_gradient": _stop_gradient,
+    "as_parts": _as_parts,
+    "from_parts": _from_parts,
     "cond": _cond,
     "while_loop": _while_loop,
     "debug_print": _debug_print,

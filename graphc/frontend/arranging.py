@@ -125,7 +125,7 @@ def trace(x: Any, /, *, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: 
     """Sum of a diagonal, as `numpy.trace`."""
     found = diagonal(x, offset=offset, axis1=axis1, axis2=axis2)
     element = found.type.dtype
-    if dtype is None and not element.is_float:
+    if dtype is None and not element.is_inexact:
         dtype = np.uint64 if element.kind == "u" else np.int64
     return op("sum", convert(found, dtype or found.dtype), axes=(found.ndim - 1,))
 
@@ -264,7 +264,7 @@ def gradient(x: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> An
     tensor = as_tensor(x)
     if edge_order != 1:
         raise ValueError("gradient: only edge_order=1 is supported")
-    if not tensor.type.dtype.is_float:
+    if not tensor.type.dtype.is_inexact:
         tensor = convert(tensor, np.float64)
     axes = normalize_axes("gradient", axis, tensor.ndim, tensor)
     steps = list(spacing) * len(axes) if len(spacing) == 1 else list(spacing) or [1.0] * len(axes)
@@ -296,7 +296,7 @@ def vander(x: Any, /, N: int | None = None, *, increasing: bool = False) -> Tens
             message("vander: takes one axis", operands=[("x", describe(tensor))], location=user_location())
         )
     columns = tensor.shape[0] if N is None else N
-    dtype = result_dtype(tensor, np.zeros((), np.int64)) if not tensor.type.dtype.is_float else tensor.dtype
+    dtype = result_dtype(tensor, np.zeros((), np.int64)) if not tensor.type.dtype.is_inexact else tensor.dtype
     base = convert(tensor, dtype)
     if columns == 0:
         return reshape(slice_axis(base, 0, 0, 0), (tensor.shape[0], 0)) if tensor.shape[0] == 0 else _no_columns(base)

@@ -94,6 +94,15 @@ def _seed(output: Tensor, gradient: Any) -> Tensor:
                     hint="Reduce it first (for example with .sum() or .mean()), or pass the gradient.",
                 )
             )
+        if output.type.dtype.is_complex:
+            raise GradientError(
+                message(
+                    "backward() without a gradient needs a real result",
+                    operands=[("tensor", output.type)],
+                    location=user_location(),
+                    hint="Take .real, .imag or abs() of it, or pass the gradient.",
+                )
+            )
         return TensorBuilder().full((), 1.0, output.type.dtype)
     seed = gradient if isinstance(gradient, Tensor) else Tensor(native_array(gradient))
     if isinstance(gradient, np.ndarray) and context.trace.get() is not None:

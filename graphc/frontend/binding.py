@@ -115,7 +115,8 @@ class Binding:
         array = _source(slot)
         if array is None:
             # The buffer of an absent gradient: -0.0, the exact additive identity.
-            return np.full(slot.tensor.shape, -0.0, dtype=slot.tensor.dtype)
+            dtype = slot.tensor.dtype
+            return np.full(slot.tensor.shape, complex(-0.0, -0.0) if dtype.kind == "c" else -0.0, dtype=dtype)
         if slot.index in self._written and not array.flags.writeable:
             raise StateError(
                 message(

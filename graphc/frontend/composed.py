@@ -111,7 +111,7 @@ COMPOSED: dict[str, tuple[np.ufunc, Callable[..., Tensor]]] = {
     "float_power": (np.float_power, lambda x, y: op("power", x, y)),
     "deg2rad": (np.deg2rad, lambda x: multiply(x, math.pi / 180)),
     "rad2deg": (np.rad2deg, lambda x: multiply(x, 180 / math.pi)),
-    "conj": (np.conjugate, lambda x: x),
+    "conj": (np.conjugate, lambda x: op("conj", x) if x.type.dtype.is_complex else x),
 }
 
 
@@ -185,12 +185,16 @@ def sinc(x: Any, /) -> Tensor:
 def nan_to_num(x: Any, /, *, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """NaN, inf and -inf replaced by numbers (by default 0 and the dtype's extremes), as `numpy.nan_to_num`."""
     tensor = as_tensor(x)
+    if tensor.type.dtype.is_complex:
+        parts = [nan_to_num(op(part, tensor), nan=nan, posinf=posinf, neginf=neginf) for part in ("real", "imag")]
+        return op("make_complex", *parts)
     if not tensor.type.dtype.is_float:
         return tensor
     limits = np.finfo(tensor.dtype)
     high = float(limits.max) if posinf is None else posinf
     low = float(limits.min) if neginf is None else neginf
-    finite = where(isinf(tensor), where(less(tensor, 0), low, high), tensor)
+    ends = (np.asarray(end, tensor.dtype) for end in (low, high))
+    finite = where(isinf(tensor), where(less(tensor, 0), *ends), tensor)
     return where(isnan(tensor), nan, finite)
 
 
@@ -208,7 +212,7 @@ def isclose(x1: Any, x2: Any, /, *, rtol: float = 1e-5, atol: float = 1e-8, equa
     """|x1 - x2| <= atol + rtol * |x2| for finite operands, else equality; as `numpy.isclose`."""
     x, y = as_tensor(x1), as_tensor(x2)
     finite = logical_and(isfinite(x), isfinite(y))
-    if not (x.type.dtype.is_float or y.type.dtype.is_float):
+    if not (x.type.dtype.is_inexact or y.type.dtype.is_inexact):
         x = apply_ufunc("multiply", x, 1.0)
     near = less_equal(abs(subtract(x, y)), add(multiply(abs(y), rtol), atol))
     close = logical_or(logical_and(near, finite), equal(x, y))
@@ -236,18 +240,23 @@ def array_equal(x1: Any, x2: Any, /, *, equal_nan: bool = False) -> Tensor:
 
 def real(x: Any, /) -> Tensor:
     """The real part: x itself for real numbers."""
-    return as_tensor(x)
+    tensor = as_tensor(x)
+    return op("real", tensor) if tensor.type.dtype.is_complex else tensor
 
 
 def imag(x: Any, /) -> Tensor:
     """The imaginary part: zeros for real numbers."""
     tensor = as_tensor(x)
+    if tensor.type.dtype.is_complex:
+        return op("imag", tensor)
     return broadcast_to(as_tensor(np.zeros((), tensor.dtype)), tensor.shape)
 
 
 def angle(x: Any, /) -> Tensor:
-    """The angle in the complex plane: 0, or pi for negative numbers."""
+    """The angle in the complex plane, in (-pi, pi]: of real numbers 0, or pi for negative ones."""
     tensor = as_tensor(x)
+    if tensor.type.dtype.is_complex:
+        return op("atan2", op("imag", tensor), op("real", tensor))
     if not tensor.type.dtype.is_float:
         tensor = multiply(tensor, 1.0)
     half_turn, zero = (np.asarray(v, tensor.dtype) for v in (math.pi, 0.0))

@@ -13,7 +13,7 @@ from graphc.frontend.promotion import as_tensor, broadcast_to, check_device, con
 from graphc.frontend.shaping import integer, shape_of
 from graphc.frontend.signature import static_arguments
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype, native_array
+from graphc.frontend.tensor import Tensor, checked_dtype, default_complex_dtype, default_dtype, native_array
 from graphc.frontend.trace import Traced
 
 __all__ = [
@@ -221,6 +221,8 @@ def linspace(
 ) -> Tensor:
     """`num` evenly spaced numbers from start to stop (to one step before it, without `endpoint`)."""
     check_device(device)
+    if dtype is None and any(np.dtype(getattr(x, "dtype", type(x))).kind == "c" for x in (start, stop)):
+        dtype = default_complex_dtype()
     if isinstance(start, Traced) or isinstance(stop, Traced):
         return _traced_linspace(start, stop, integer("linspace", "num", num), native_dtype(dtype), endpoint)
     return _wrap(np.linspace(start, stop, num, endpoint=endpoint, dtype=native_dtype(dtype)))

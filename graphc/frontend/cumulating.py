@@ -111,7 +111,7 @@ def cumulative_logsumexp(x: Any, /, *, axis: int | None = None, reverse: bool = 
 def linear_recurrence(a: Any, x: Any, /, *, axis: int = 0, reverse: bool = False) -> Tensor:
     """y[i] = a[i] * y[i - 1] + x[i] along an axis, y[-1] = 0: the core of linear recurrent networks and filters."""
     factors, terms = unify("linear_recurrence", promote("linear_recurrence", np.multiply, (a, x)))
-    if not terms.type.dtype.is_float:
+    if not terms.type.dtype.is_inexact:
         factors, terms = convert(factors, np.float64), convert(terms, np.float64)
     number = normalize_axis("linear_recurrence", axis, terms.ndim, terms)
     return op("linear_recurrence", factors, terms, axis=number, reverse=reverse)
@@ -129,7 +129,7 @@ def nancumprod(x: Any, axis: int | None = None, dtype: Any = None) -> Tensor:
 
 def _filled(x: Any, value: int) -> Tensor:
     tensor = as_tensor(x)
-    return where(op("isnan", tensor), value, tensor) if tensor.type.dtype.is_float else tensor
+    return where(op("isnan", tensor), value, tensor) if tensor.type.dtype.is_inexact else tensor
 
 
 #: `ufunc.accumulate(x, axis)` for these ufuncs.

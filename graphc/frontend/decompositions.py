@@ -81,7 +81,7 @@ class SVDResult(NamedTuple):
 
 def floating(x: Any) -> Tensor:
     tensor = as_tensor(x)
-    return tensor if tensor.dtype.kind == "f" else convert(tensor, np.float64)
+    return tensor if tensor.dtype.kind in "fc" else convert(tensor, np.float64)
 
 
 def matrices(name: str, x: Any, *, square: bool = False) -> Tensor:

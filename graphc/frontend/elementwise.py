@@ -209,13 +209,13 @@ def apply_ufunc(name: str, *operands: Any) -> Tensor:
     dtype = tensors[0].type.dtype
     if len(tensors) == 2 and tensors[1].type.dtype is not dtype:
         return _compare_mixed(name, *tensors)
-    if not dtype.is_float:
+    if not dtype.is_inexact:
         if op_name in _CLASSIFY:
             return op("equal" if op_name == "isfinite" else "not_equal", tensors[0], tensors[0])
         if name == "reciprocal":
             raise DTypeError(
                 message(
-                    "reciprocal is defined for floating-point tensors only",
+                    "reciprocal is defined for floating-point and complex tensors only",
                     operands=[("x", describe(tensors[0]))],
                     location=user_location(),
                     hint="Convert with astype first.",
@@ -445,9 +445,10 @@ def round(x: Any, /) -> Tensor:
 def power(x1: Any, x2: Any, /) -> Tensor:
     """x1 ** x2 elementwise, as `numpy.power`.
 
-    A Python exponent of -1, 0.5, 1, 2, 3 or 4 on floats becomes reciprocal, sqrt, or products, as NumPy's operator does
-    for most of these; a product of n factors is within n - 1 half ulps of the exact power. To the power 0.5 -inf gives inf
-    and -0.0 gives 0.0, where the operator `x ** 0.5`, here as in NumPy, is the square root and gives NaN and -0.0.
+    A Python exponent of -1, 0.5, 1, 2, 3 or 4 on floats and complex numbers becomes reciprocal, sqrt, or products, as
+    NumPy's operator does for most of these; a product of n factors is within n - 1 half ulps of the exact power. To the
+    power 0.5 -inf gives inf and -0.0 gives 0.0, where the operator `x ** 0.5`, here as in NumPy, is the square root and gives
+    NaN and -0.0.
     """
     if not isinstance(x1, (bool, int, float)) and type(x2) is float and x2 == 0.5:
         x = as_tensor(x1)
@@ -460,7 +461,7 @@ def power_operator(x1: Any, x2: Any) -> Tensor:
     """`x1 ** x2`: `power`, with the square root for a Python exponent of 0.5."""
     if isinstance(x2, (int, float)) and not isinstance(x2, bool):
         x = as_tensor(x1)
-        if x.type.dtype.is_float:
+        if x.type.dtype.is_inexact:
             special = _float_power(x, float(x2))
             if special is not None:
                 return special

@@ -15,6 +15,7 @@ from graphc.errors import ShapeError, message
 from graphc.frontend import elementwise, reducing
 from graphc.frontend.arranging import diagonal as _diagonal
 from graphc.frontend.arranging import trace as _trace
+from graphc.frontend.composed import conj
 from graphc.frontend.creation import eye
 from graphc.frontend.decompositions import (
     bad_option,
@@ -115,8 +116,8 @@ def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
 
 
 def vdot(x1: Any, x2: Any, /) -> Tensor:
-    """The inner product of two tensors, flattened; as `numpy.vdot`."""
-    x, y = ravel(as_tensor(x1)), ravel(as_tensor(x2))
+    """The inner product of two tensors, flattened; the first is conjugated if it is complex; as `numpy.vdot`."""
+    x, y = ravel(conj(x1)), ravel(as_tensor(x2))
     return tensordot(x, y, axes=((0,), (0,)))
 
 
@@ -196,9 +197,9 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any
     magnitude, 0 counts what is not zero."""
     tensor = floating(x)
     if ord == 0:
-        return convert(reducing.sum(not_equal(tensor, 0), axis=axis, keepdims=keepdims), tensor.dtype)
+        return convert(reducing.sum(not_equal(tensor, 0), axis=axis, keepdims=keepdims), tensor.type.dtype.part.numpy)
     if ord == 2:
-        return elementwise.sqrt(reducing.sum(elementwise.square(tensor), axis=axis, keepdims=keepdims))
+        return elementwise.sqrt(reducing.sum(reducing.squared_length(tensor), axis=axis, keepdims=keepdims))
     size = elementwise.abs(tensor)
     if ord in (np.inf, -np.inf):
         return (reducing.max if ord > 0 else reducing.min)(size, axis=axis, keepdims=keepdims)
@@ -218,7 +219,7 @@ def _by_sums(axis: int, largest: bool) -> Callable[[Tensor], Tensor]:
 
 
 _MATRIX_NORMS: dict[Any, Callable[[Tensor], Tensor]] = {
-    "fro": lambda x: elementwise.sqrt(reducing.sum(elementwise.square(x), axis=(-2, -1))),
+    "fro": lambda x: elementwise.sqrt(reducing.sum(reducing.squared_length(x), axis=(-2, -1))),
     "nuc": lambda x: reducing.sum(svdvals(x), axis=-1),
     np.inf: _by_sums(-1, largest=True),
     -np.inf: _by_sums(-1, largest=False),

@@ -96,8 +96,9 @@ def _operator(function: Callable[[Any, Any], Tensor], swap: bool) -> Callable[[T
 
 def _as_weak(result: Any, operands: tuple[Any, ...]) -> Any:
     """Python's operators on Python numbers give Python numbers: a traced one stays weakly typed."""
-    if isinstance(result, Traced) and result.dtype in (np.float64, np.int64):
-        result.weak = all(x.weak if isinstance(x, Traced) else type(x) in (bool, int, float) for x in operands)
+    if isinstance(result, Traced) and result.dtype in (np.float64, np.int64, np.complex128):
+        numbers = (bool, int, float, complex)
+        result.weak = all(x.weak if isinstance(x, Traced) else type(x) in numbers for x in operands)
     return result
 
 
@@ -284,11 +285,7 @@ def _copy(x: Any) -> Tensor:
     """A tensor of its own with the same elements; gradients flow through."""
     tensor = as_tensor(x)
     if isinstance(tensor, Traced) or tensor.requires_grad:
-        return (
-            apply_ufunc("multiply", tensor, 1)
-            if not tensor.type.dtype.is_bool
-            else elementwise.where(tensor, True, False)
-        )
+        return updating.copied(tensor)
     return creation.tensor(tensor)
 
 
@@ -355,6 +352,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "searchsorted": _positional(sorting.searchsorted, None, "side", "sorter"),
     "copy": _copy,
     "clone": _copy,
+    "conj": composed.conj,
+    "conjugate": composed.conj,
     "softmax": reducing.softmax,
     "log_softmax": reducing.log_softmax,
 }
@@ -647,6 +646,8 @@ def install() -> None:
         "mT": property(
             lambda self: as_kind(shaping.matrix_transpose(self), (self,)), doc="The last two axes exchanged."
         ),
+        "real": property(lambda self: as_kind(composed.real(self), (self,)), doc="The real part."),
+        "imag": property(lambda self: as_kind(composed.imag(self), (self,)), doc="The imaginary part."),
         "at": property(updating.At, doc="Functional updates: x.at[index].set(value), .add, .multiply, .min, .max."),
         "backward": autograd.backward,
         "fill_": _fill,

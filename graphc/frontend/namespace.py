@@ -17,7 +17,7 @@ from graphc.errors import DTypeError, message
 from graphc.frontend import context
 from graphc.frontend.promotion import check_device, result_dtype
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor, default_dtype
+from graphc.frontend.tensor import Tensor, default_complex_dtype, default_dtype
 from graphc.frontend.trace import Traced
 
 __all__ = [
@@ -197,7 +197,9 @@ class NamespaceInfo:
         """The dtypes that Python numbers become."""
         check_device(device)
         integer = np.dtype(np.int64)
-        return {"real floating": default_dtype(), "integral": integer, "indexing": integer}
+        part = default_dtype()
+        whole = default_complex_dtype()
+        return {"real floating": part, "complex floating": whole, "integral": integer, "indexing": integer}
 
     def dtypes(self, *, device: Any = None, kind: Any = None) -> dict[str, np.dtype[Any]]:
         """The standard's dtypes by name, or those of a kind (see `isdtype`); float16 and bfloat16 are none of them."""

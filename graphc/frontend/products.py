@@ -137,8 +137,10 @@ def tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Tensor:
 
 
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Tensor:
-    """Inner products along one axis, other axes broadcast."""
+    """Inner products along one axis, other axes broadcast; x1 is conjugated if it is complex."""
     x, y = promote("vecdot", np.multiply, (x1, x2))
+    if x.type.dtype.is_complex:
+        x = op("conj", x)
     if axis >= 0 or -axis > min(x.ndim, y.ndim):
         why = f"axis {axis} must be negative and an axis of both operands"
         raise _mismatch("vecdot", x, y, why, "Axes are counted from the last one: -1 is the last.")

@@ -16,7 +16,7 @@ from graphc import dtypes
 from graphc.errors import DTypeError, LiteralError, ShapeError, UnsupportedError, message
 from graphc.frontend import context
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor, apply, checked_dtype, dtype_hint, native_array
+from graphc.frontend.tensor import Tensor, apply, check_complex_to, checked_dtype, dtype_hint, native_array
 from graphc.frontend.trace import Traced
 from graphc.ir import registry
 from graphc.ir.graph import Attribute
@@ -81,6 +81,8 @@ def describe(x: Operand) -> str:
 def convert(x: Tensor, dtype: Any) -> Tensor:
     """`x` with elements converted to `dtype` as NumPy's astype does; `x` itself if they have it already."""
     wanted = checked_dtype(dtype)
+    if x.type.dtype.is_complex:
+        check_complex_to(wanted, x.type)
     return x if x.type.dtype is wanted else op("convert", x, dtype=wanted)
 
 
@@ -121,7 +123,7 @@ def broadcast_shapes(name: str, operands: Sequence[Operand]) -> tuple[int, ...]:
 def _weak_key(x: Operand) -> Any:
     """A dtype, or the Python type of a weak scalar."""
     if isinstance(x, Traced) and x.weak:
-        return float if x.dtype.kind == "f" else int
+        return {"f": float, "c": complex}.get(x.dtype.kind, int)
     if isinstance(x, (Tensor, np.ndarray, np.generic)):
         return x.dtype
     if isinstance(x, bool):
@@ -196,9 +198,11 @@ def promote(name: str, ufunc: np.ufunc, operands: Sequence[Operand]) -> list[Ten
 def _loop_hint(name: str, operands: Sequence[Operand]) -> str:
     """What to do where NumPy has no loop for the operands, or one that graphc has not."""
     kinds = {np.dtype(d).kind for d in map(_weak_key, operands)}
-    strange = [d for d in map(_weak_key, operands) if np.dtype(d).kind not in "biuf"]
+    strange = [d for d in map(_weak_key, operands) if np.dtype(d).kind not in "biufc"]
     if strange:
         return dtype_hint(strange[0])
+    if "c" in kinds:
+        return "Complex numbers have no order; x.real, x.imag and abs(x) are real."
     if name.startswith("bitwise"):
         return "It takes integers and bools: compare first (x > 0), or convert with .astype(np.int64)."
     if kinds == {"b"}:
@@ -214,6 +218,8 @@ def literal(name: str, x: Any, dtype: np.dtype[Any], operands: Sequence[Operand]
     LiteralError
         If a Python integer does not fit, as NumPy does.
     """
+    if dtype.kind not in "cb" and isinstance(x, (complex, np.complexfloating)):
+        check_complex_to(dtypes.from_numpy(dtype), describe(x))
     try:
         return np.asarray(x, dtype=dtype)
     except OverflowError:

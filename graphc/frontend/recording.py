@@ -17,7 +17,7 @@ from graphc.frontend import autograd, context, pytree
 from graphc.frontend.promotion import as_tensor, convert, describe
 from graphc.frontend.source import user_location
 from graphc.frontend.tape import Leaf, Reference, TapeNode, topological
-from graphc.frontend.tensor import Tensor, default_dtype, native_array
+from graphc.frontend.tensor import Tensor, default_complex_dtype, default_dtype, native_array
 from graphc.frontend.trace import Traced
 from graphc.ir import registry
 
@@ -25,13 +25,13 @@ __all__ = ["Recording", "array_kind", "as_kind", "check_callable", "is_smooth", 
 
 
 def is_smooth(x: Any) -> bool:
-    """Whether a leaf is a floating-point array or number, by which derivatives are taken."""
+    """Whether a leaf is a floating-point or complex array or number, by which derivatives are taken."""
     if isinstance(x, Tensor):
-        return x.type.dtype.is_float
+        return x.type.dtype.is_inexact
     if isinstance(x, (np.ndarray, np.generic)):
         # bfloat16 is of NumPy's kind V.
-        return x.dtype.kind == "f" or (x.dtype.kind == "V" and x.dtype.name == "bfloat16")
-    return isinstance(x, float)
+        return x.dtype.kind in "fc" or (x.dtype.kind == "V" and x.dtype.name == "bfloat16")
+    return isinstance(x, (float, complex))
 
 
 def variable(x: Any, path: str) -> tuple[Tensor, Reference]:
@@ -40,9 +40,9 @@ def variable(x: Any, path: str) -> tuple[Tensor, Reference]:
     Raises
     ------
     GradientError
-        If it is not a floating-point array or number; with its `path` among the arguments.
+        If it is not a floating-point or complex array or number; with its `path` among the arguments.
     """
-    if not isinstance(x, (Tensor, np.ndarray, np.generic, int, float)):
+    if not isinstance(x, (Tensor, np.ndarray, np.generic, int, float, complex)):
         raise GradientError(
             message(
                 f"gradients are taken by arrays and numbers; argument {path} is a {type(x).__name__}",
@@ -51,10 +51,10 @@ def variable(x: Any, path: str) -> tuple[Tensor, Reference]:
             )
         )
     source = as_tensor(x) if isinstance(x, Tensor) else as_tensor(native_array(x))
-    if not source.type.dtype.is_float:
+    if not source.type.dtype.is_inexact:
         raise GradientError(
             message(
-                f"gradients are taken by floating-point values only; argument {path} is not one",
+                f"gradients are taken by floating-point and complex values only; argument {path} is not one",
                 operands=[(path, source.type)],
                 location=user_location(),
                 hint="Convert it with astype(np.float32), or choose other arguments with argnums.",
@@ -108,7 +108,7 @@ def like_leaf(x: Any, like: Any, what: str, path: str) -> Tensor:
     if isinstance(x, Traced) and x.weak:
         x = convert(x, like.dtype)
     of = like if isinstance(like, Tensor) else as_tensor(native_array(like))
-    if isinstance(x, (int, float)) and not isinstance(x, bool):
+    if isinstance(x, (int, float, complex)) and not isinstance(x, (bool, np.generic)):
         x = np.asarray(x, of.dtype)
     known = isinstance(x, (Tensor, np.ndarray, np.generic))
     tensor = as_tensor(x if isinstance(x, Tensor) else native_array(x)) if known else None
@@ -153,7 +153,7 @@ class Recording:
         pairs = [
             (y, ct)
             for y, ct in zip(self.leaves, cotangents, strict=True)
-            if isinstance(y, Tensor) and y.type.dtype.is_float and ct is not None
+            if isinstance(y, Tensor) and y.type.dtype.is_inexact and ct is not None
         ]
         nested = context.grad_enabled.get() and (self.nested or any(ct.reference is not None for _, ct in pairs))
         return autograd.gradients(
@@ -220,7 +220,7 @@ def _flatten(x: Any, path: str) -> tuple[list[Any], list[str], pytree.Structure]
 
 
 def _strong(x: Traced) -> Tensor:
-    out = convert(x, default_dtype())
+    out = convert(x, default_complex_dtype() if x.type.dtype.is_complex else default_dtype())
     if isinstance(out, Traced):
         out.kind, out.weak = x.kind, False
     return out

@@ -27,6 +27,7 @@ __all__ = [
     "min",
     "prod",
     "softmax",
+    "squared_length",
     "std",
     "sum",
     "var",
@@ -158,7 +159,7 @@ def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False, dtype: Any = N
     tensor = as_tensor(x)
     if dtype is None and tensor.type.dtype.is_short_float:
         return convert(mean(tensor, axis=axis, dtype=np.float32, keepdims=keepdims), tensor.dtype)
-    if dtype is None and not tensor.type.dtype.is_float:
+    if dtype is None and not tensor.type.dtype.is_inexact:
         dtype = np.float64
     total = sum(tensor, axis=axis, dtype=dtype, keepdims=keepdims)
     return apply_ufunc("divide", total, float(_count(tensor, axis)))
@@ -166,20 +167,27 @@ def mean(x: Any, /, *, axis: Axis = None, keepdims: bool = False, dtype: Any = N
 
 def var(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:
     """Mean squared distance from the mean, over n - correction; two passes, so that no digits cancel. 16-bit floats are
-    computed in float32."""
+    computed in float32; of complex numbers the result is real."""
     tensor = as_tensor(x)
     if tensor.type.dtype.is_short_float:
         wide = convert(tensor, np.float32)
         return convert(var(wide, axis=axis, correction=correction, keepdims=keepdims), tensor.dtype)
-    if not tensor.type.dtype.is_float:
+    if not tensor.type.dtype.is_inexact:
         tensor = convert(tensor, np.float64)
     distance = apply_ufunc("subtract", tensor, mean(tensor, axis=axis, keepdims=True))
-    total = sum(apply_ufunc("square", distance), axis=axis, keepdims=keepdims)
+    total = sum(squared_length(distance), axis=axis, keepdims=keepdims)
     count = _count(tensor, axis)
     if isinstance(correction, Tensor):
         rest = apply_ufunc("maximum", apply_ufunc("subtract", float(count), correction), 0.0)
         return apply_ufunc("divide", total, convert(rest, total.dtype))
     return apply_ufunc("divide", total, float(np.maximum(count - correction, 0)))
+
+
+def squared_length(x: Tensor) -> Tensor:
+    """|x|^2 elementwise: the square of a real number, the sum of the squares of a complex one's parts."""
+    if not x.type.dtype.is_complex:
+        return apply_ufunc("square", x)
+    return apply_ufunc("add", *(apply_ufunc("square", op(part, x)) for part in ("real", "imag")))
 
 
 def std(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Tensor:

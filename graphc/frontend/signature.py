@@ -1,7 +1,7 @@
 """What a compiled function is specialised on: the leaves of its arguments, and the Python state that its trace read. Layer 5.
 
-Arrays and tensors are traced; Python floats are traced and weakly typed; all else (integers, bools, strings, None,
-callables, modules) is static and part of the key. Scalars in globals and closures are guards.
+Arrays and tensors are traced; Python floats and complex numbers are traced and weakly typed; all else (integers, bools,
+strings, None, callables, modules) is static and part of the key. Scalars in globals and closures are guards.
 """
 
 from __future__ import annotations
@@ -85,17 +85,10 @@ def leaf_key(leaf: Any, path: str) -> Hashable:
         return ("tensor", leaf.dtype, leaf.shape, leaf._requires_grad)
     if type(leaf) is float:
         return ("float",)
+    if type(leaf) is complex:
+        return ("complex",)
     if isinstance(leaf, np.generic):
         return ("scalar", _dtype(leaf, path))
-    if isinstance(leaf, complex):
-        raise DTypeError(
-            message(
-                "complex numbers are not supported yet",
-                operands=[(path, repr(leaf))],
-                location=user_location(),
-                hint="Pass real and imaginary part as two arguments.",
-            )
-        )
     if isinstance(leaf, Iterator):
         raise StructureError(
             message(
@@ -177,6 +170,8 @@ def traced_leaf(key: Any) -> TracedLeaf | None:
         return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), key[2]), "tensor", requires_grad=key[3])
     if key[0] == "float":
         return TracedLeaf(TensorType(dtypes.float64, ()), "ndarray", weak=True)
+    if key[0] == "complex":
+        return TracedLeaf(TensorType(dtypes.complex128, ()), "ndarray", weak=True)
     if key[0] == "scalar":
         return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), ()), "ndarray")
     return None
@@ -201,7 +196,7 @@ def describe_key(key: Any) -> str:
         return f"{dtypes.from_numpy(key[1])}{list(key[2])}"
     if key[0] == "scalar":
         return f"{dtypes.from_numpy(key[1])}[]"
-    return "float" if key[0] == "float" else repr(key[2])
+    return key[0] if key[0] in ("float", "complex") else repr(key[2])
 
 
 @dataclass(frozen=True, slots=True)

@@ -394,7 +394,7 @@ def unique_all(
     ordered, positions = _sorted(flat, 0)
     before, after = slice_axis(ordered, 0, 0, count - 1), slice_axis(ordered, 0, 1, count - 1)
     differ = not_equal(after, before)
-    if equal_nan and tensor.type.dtype.is_float:
+    if equal_nan and tensor.type.dtype.is_inexact:
         # NaN are last: a NaN behind one is no new element.
         differ = logical_and(differ, logical_not(isnan(before)))
     new = concat([broadcast_to(as_tensor(np.asarray(True)), (1,)), differ], axis=0)

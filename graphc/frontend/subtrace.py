@@ -233,13 +233,13 @@ class SubTrace(Trace):
     def _cut(self, tensor: Tensor) -> None:
         """Let no derivative through a value that was made under no_grad. Views keep following their base."""
         assert isinstance(tensor, Traced)
-        if tensor._view is None and tensor._value.dtype.is_float and tensor._value.node.operands:
+        if tensor._view is None and tensor._value.dtype.is_inexact and tensor._value.node.operands:
             tensor._value = self.emit(_stop(), (tensor._value,), {}).result
 
     def detach(self, tensor: Tensor) -> Traced:
         value = self.value_of(tensor)
         kind = tensor.kind if isinstance(tensor, Traced) else "tensor"
-        if not value.dtype.is_float:
+        if not value.dtype.is_inexact:
             out = Traced(self, value, kind)
             self._make_view(out, tensor, None, {})
             return out

@@ -36,7 +36,9 @@ __all__ = [
     "Tensor",
     "Version",
     "apply",
+    "check_complex_to",
     "checked_dtype",
+    "default_complex_dtype",
     "default_dtype",
     "dtype_hint",
     "native_array",
@@ -75,6 +77,11 @@ def default_dtype() -> np.dtype[Any]:
     return _DEFAULTS.dtype
 
 
+def default_complex_dtype() -> np.dtype[Any]:
+    """The dtype that Python complex numbers become: complex64, or complex128 where floats become float64."""
+    return np.result_type(_DEFAULTS.dtype, np.complex64) if _DEFAULTS.dtype.kind == "f" else np.dtype(np.complex64)
+
+
 def set_default_dtype(dtype: Any) -> None:
     """Set the dtype that Python floats become: float32 or float64."""
     resolved = checked_dtype(dtype)
@@ -108,8 +115,6 @@ def checked_dtype(dtype: Any, data: Array | None = None) -> dtypes.DType:
 def dtype_hint(dtype: Any) -> str:
     """What to do about a dtype that graphc has not."""
     kind = np.dtype(dtype).kind if isinstance(dtype, (type, np.dtype)) else ""
-    if kind == "c":
-        return "Complex numbers are not supported yet: keep real and imaginary parts in two arrays."
     if kind in ("O", "S", "U", "V"):
         return "Pass arrays of numbers or bools only; for records, one array for each field."
     return "Use one of these, for example .astype(np.float32)."
@@ -118,7 +123,12 @@ def dtype_hint(dtype: Any) -> str:
 def native_array(data: Any, dtype: Any = None, *, copy: bool = False) -> Array:
     """`data` as an array of a dtype that graphc has, in native byte order.
 
-    Python floats (also in lists) take the default dtype; arrays keep theirs.
+    Python floats (also in lists) take the default dtype, Python complex numbers that with such parts; arrays keep theirs.
+
+    Raises
+    ------
+    DTypeError
+        For dtypes that graphc has not, and for complex data where a real dtype is asked for.
     """
     if isinstance(data, Tensor):
         data = data.numpy()
@@ -128,12 +138,31 @@ def native_array(data: Any, dtype: Any = None, *, copy: bool = False) -> Array:
         array = _from_numbers(data)
         if dtype is None and array.dtype == np.float64:
             dtype = _DEFAULTS.dtype
-    if dtype is None or array.dtype.kind not in "biuf":
+        elif dtype is None and array.dtype == np.complex128:
+            dtype = default_complex_dtype()
+    if dtype is None or array.dtype.kind not in "biufc":
         found = checked_dtype(array.dtype, array)
     if dtype is not None:
         found = checked_dtype(dtype)
+        if array.dtype.kind == "c":
+            check_complex_to(found, f"{array.dtype}{list(array.shape)}")
     wanted = found.numpy
     return np.array(array, dtype=wanted, copy=True) if copy else np.asarray(array, dtype=wanted)
+
+
+def check_complex_to(dtype: dtypes.DType, shown: object) -> None:
+    """Raise if complex numbers, `shown` in the message, cannot become elements of `dtype`: of real numbers' dtypes they would
+    lose their imaginary part."""
+    if dtype.is_complex or dtype.is_bool:
+        return
+    raise DTypeError(
+        message(
+            f"complex numbers cannot be converted to {dtype.label}",
+            operands=[("x", shown)],
+            location=user_location(),
+            hint="Say what is meant: x.real, x.imag or abs(x).",
+        )
+    )
 
 
 def _from_numbers(data: Any) -> Array:
@@ -319,10 +348,10 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and not self.type.dtype.is_float:
+        if value and not self.type.dtype.is_inexact:
             raise GradientError(
                 message(
-                    "only floating-point tensors can require gradients",
+                    "only floating-point and complex tensors can require gradients",
                     operands=[("tensor", self.type)],
                     location=user_location(),
                     hint="Make it of floats, or convert it with .astype(np.float32).",
@@ -519,22 +548,44 @@ def record(
     if not context.grad_enabled.get():
         return
     parents = tuple(t.reference for t in operands)
-    if all(p is None for p in parents) or not any(t.type.dtype.is_float for t in results):
+    if all(p is None for p in parents) or not any(t.type.dtype.is_inexact for t in results):
         return
     types = (tuple(t.type for t in operands), tuple(t.type for t in results))
     node = TapeNode(op, attrs, parents, payloads, types, versions, user_location(2))
     for index, result in enumerate(results):
-        if result.type.dtype.is_float:
+        if result.type.dtype.is_inexact:
             result._reference = (node, index)
             result._requires_grad = True
+
+
+def _check_complex(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Attribute]) -> None:
+    """Ask the op's type rule, which dynamic mode does not do otherwise."""
+    try:
+        op.infer(tuple(t.type for t in operands), attrs)
+    except DTypeError:
+        raise DTypeError(
+            message(
+                f"{op.name} is not defined for complex numbers",
+                operands=[(f"operand {i}", t.type) for i, t in enumerate(operands)],
+                location=user_location(),
+                hint="Complex numbers have no order; x.real, x.imag and abs(x) are real.",
+            )
+        ) from None
 
 
 def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Attribute] | None = None) -> tuple[Tensor, ...]:
     """Apply an op to tensors of strict types (equal dtypes and shapes where the op wants them).
 
     Dynamic mode runs the op's NumPy definition now; while tracing, a node is added to the graph.
+
+    Raises
+    ------
+    DTypeError
+        If an operand is complex, and the op is not defined for complex numbers.
     """
     attrs = {} if attrs is None else attrs
+    if any(t.dtype.kind == "c" for t in operands):
+        _check_complex(op, operands, attrs)
     trace = context.trace.get()
     if trace is not None:
         return trace.apply(op, operands, attrs)

@@ -121,14 +121,17 @@ def value_and_grad(
 def _check_scalar(value: Any) -> None:
     if not isinstance(value, Tensor) or value.shape or not value.type.dtype.is_float:
         shown = value.type if isinstance(value, Tensor) else type(value).__name__
+        hint = "Return a sum or mean of floats that is computed from the argument."
+        if isinstance(value, Tensor) and value.type.dtype.is_float:
+            hint = "Reduce the result with sum() or mean()."
+        elif isinstance(value, Tensor) and value.type.dtype.is_complex:
+            hint = "Take .real, .imag or abs() of the result."
         raise GradientError(
             message(
                 "grad needs a function with a floating-point scalar result that depends on its argument",
                 operands=[("result", shown)],
                 location=user_location(),
-                hint="Reduce the result with sum() or mean()."
-                if isinstance(value, Tensor) and value.type.dtype.is_float
-                else "Return a sum or mean of floats that is computed from the argument.",
+                hint=hint,
             )
         )
 

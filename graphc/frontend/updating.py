@@ -26,6 +26,8 @@ def copied(x: Any) -> Tensor:
     tensor = as_tensor(x)
     if tensor.type.dtype.is_bool:
         return where(tensor, True, False)
+    if tensor.type.dtype.is_complex:  # a product with 1 + 0i is not exact
+        return apply_ufunc("negative", apply_ufunc("negative", tensor))
     return apply_ufunc("multiply", tensor, 1)
 
 

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from graphc.ir.affine import Affine
 from graphc.ir.graph import Node
-from graphc.ir.op import Movement, Source
+from graphc.ir.op import Movement, Source, Special
 
 __all__ = ["foldable", "is_view", "sources_at", "unit_reshape"]
 
 
 def is_view(node: Node) -> bool:
-    """Whether a node's value is its operand's memory under another shape or name."""
-    return (isinstance(node.op, Movement) and node.op.view) or node.op.name == "barrier"
+    """Whether a node's value is its operand's memory under another shape, dtype or name."""
+    return isinstance(node.op, (Movement, Special)) and node.op.view
 
 
 def unit_reshape(node: Node) -> tuple[int | None, ...] | None:

@@ -47,6 +47,7 @@ __all__ = [
     "Source",
     "Special",
     "apply_graph",
+    "conjugated",
     "materialize",
     "run_graph",
     "type_error",
@@ -155,6 +156,12 @@ def apply_graph(b: Builder, graph: Graph, arguments: Mapping[int, Any] | Sequenc
     return tuple(values[v] for v in graph.outputs)
 
 
+def conjugated(b: Builder, x: Any) -> Any:
+    """The complex conjugate; real values as they are. Cotangents follow PyTorch's convention, the direction of steepest
+    ascent: a rule multiplies by the conjugate of what a differential would be multiplied by."""
+    return b.conj(x) if b.type(x).dtype.is_complex else x
+
+
 def run_graph(graph: Graph, arguments: Sequence[Array]) -> tuple[Array, ...]:
     """Evaluate a closed graph of static shapes on arrays, by each op's NumPy definition; values are freed when dead.
 
@@ -225,15 +232,15 @@ class Op:
         each. NotImplemented where nothing declared says how: then `graphc.forward` transposes `differentiate`."""
         if not self.linear:
             return NotImplemented
-        if not any(_is_float(b, y) for y in results):
+        if not any(_is_inexact(b, y) for y in results):
             return [None] * len(results)
-        together = [x if not _is_float(b, x) else t for x, t in zip(operands, tangents, strict=True)]
+        together = [x if not _is_inexact(b, x) else t for x, t in zip(operands, tangents, strict=True)]
         if self.linear == "together":
             lifted = [b.like(x, 0.0) if t is None else t for x, t in zip(operands, together, strict=True)]
             return list(b.apply(self, tuple(lifted), dict(attrs)))
         found: list[Any] = []
         for k, tangent in enumerate(tangents):
-            if tangent is not None and _is_float(b, operands[k]):
+            if tangent is not None and _is_inexact(b, operands[k]):
                 (term,) = b.apply(self, (*operands[:k], tangent, *operands[k + 1 :]), dict(attrs))
                 found = [term if not found else b.add(found[0], term)]
         return found or [None]
@@ -268,8 +275,8 @@ class Op:
         return found
 
 
-def _is_float(b: Builder, x: Any) -> bool:
-    return b.type(x).dtype.is_float
+def _is_inexact(b: Builder, x: Any) -> bool:
+    return b.type(x).dtype.is_inexact
 
 
 def lengthened(op: Op, operands: Sequence[Array]) -> Sequence[Array]:
@@ -293,10 +300,12 @@ def _shortened(y: Any, dtype: np.dtype[Any]) -> Array:
 class Elementwise(Op):
     """y[i] = f(x0[i], x1[i], ...), all operands of one shape.
 
-    `scalar(s, *xs, **attrs)` lowers to the scalar protocol. `partials(b, y, *xs, **attrs)` gives the partial
-    derivative by each operand: a value, a literal, a `Masked`, or None for zero; where that is not enough (operands
+    `scalar(s, *xs, **attrs)` lowers to the scalar protocol. Complex numbers have no part in that: `parts(b, *xs, **attrs)`
+    gives the result in terms of real values, complex ones being pairs (real, imaginary); an op without it takes and
+    gives real values only. `partials(b, y, *xs, **attrs)` gives the partial derivative by each operand (of complex
+    numbers the complex derivative): a value, a literal, a `Masked`, or None for zero; where that is not enough (operands
     and result differ in dtype), `vjp(b, ct, *xs, **attrs)` gives the operands' cotangents instead. `ulp` bounds the
-    error of finite results in units in the last place of the exact result, for float32 and for float64; None
+    error of finite real results in units in the last place of the exact result, for float32 and for float64; None
     says that results are exactly rounded, so that compiled code is bit-equal to NumPy. `heavy`: recomputing it
     costs more than a load. `domain` has, per operand, the interval from which samples for derivatives are drawn.
     """
@@ -308,6 +317,7 @@ class Elementwise(Op):
     types: TypeRule
     numpy: Callable[..., Array]
     scalar: Callable[..., Any]
+    parts: Callable[..., Any] | None = None
     partials: Callable[..., Sequence[Any]] | None = None
     vjp: Callable[..., Sequence[Any]] | None = None
     ulp: tuple[float, float] | None = None
@@ -349,7 +359,7 @@ class Elementwise(Op):
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
     ) -> Sequence[Any]:
         ct = cotangents[0]
-        if not b.type(results[0]).dtype.is_float:
+        if not b.type(results[0]).dtype.is_inexact:
             return [None] * len(operands)
         if self.vjp is not None:
             return self.vjp(b, ct, *operands, **attrs)
@@ -357,12 +367,15 @@ class Elementwise(Op):
             return [None] * len(operands)
         out: list[Any] = []
         for x, partial in zip(operands, self.partials(b, results[0], *operands, **attrs), strict=True):
-            if partial is None or not b.type(x).dtype.is_float:
+            if partial is None or not b.type(x).dtype.is_inexact:
                 out.append(None)
             elif isinstance(partial, Masked):
-                out.append((ct if partial.factor is None else b.multiply(ct, partial.factor), partial.mask))
+                factor = partial.factor
+                out.append((ct if factor is None else b.multiply(ct, conjugated(b, factor)), partial.mask))
             elif isinstance(partial, (int, float)) and partial in (1, -1):
                 out.append(ct if partial == 1 else b.negative(ct))
+            elif b.is_value(partial):
+                out.append(b.multiply(ct, conjugated(b, partial)))
             else:
                 out.append(b.multiply(ct, partial))
         return out
@@ -372,20 +385,22 @@ class Elementwise(Op):
     ) -> Any:
         """From the partial derivatives. Tangents are values or `(value, mask)` pairs, the result's too: a mask stays as long as
         all terms have the same."""
-        if not _is_float(b, results[0]):
+        if not _is_inexact(b, results[0]):
             return [None]
-        smooth = [t for x, t in zip(operands, tangents, strict=True) if _is_float(b, x)]
+        smooth = [t for x, t in zip(operands, tangents, strict=True) if _is_inexact(b, x)]
         masks = [t[1] for t in smooth if isinstance(t, tuple)]
         if self.linear == "together" and all(t is not None for t in smooth) and (not masks or len(smooth) == 1):
             plain = [t[0] if isinstance(t, tuple) else t for t in tangents]
             (value,) = Op.push_forward(self, b, operands, results, plain, attrs)
             return [(value, masks[0]) if masks else value]
-        if self.partials is None:
-            return [None] if self.vjp is None else NotImplemented
+        if self.partials is None and self.vjp is None:
+            return [None]
+        if self.partials is None or (self.vjp is not None and any(b.type(x).dtype.is_complex for x in operands)):
+            return NotImplemented
         terms: list[tuple[Any, Any]] = []
         partials = self.partials(b, results[0], *operands, **attrs)
         for x, tangent, partial in zip(operands, tangents, partials, strict=True):
-            if tangent is not None and partial is not None and _is_float(b, x):
+            if tangent is not None and partial is not None and _is_inexact(b, x):
                 terms.append(_times(b, tangent, partial))
         return [_added(b, terms)]
 
@@ -532,7 +547,7 @@ class Reduction(Op):
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Attrs
     ) -> Any:
         """Each element goes into one result, so that the cotangent of ones holds all partial derivatives."""
-        if self.vjp is None or not _is_float(b, results[0]):
+        if self.vjp is None or not _is_inexact(b, results[0]):
             return [None]
         if self.linear:
             return super().push_forward(b, operands, results, tangents, attrs)
@@ -591,7 +606,7 @@ class Cumulative(Op):
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
     ) -> Sequence[Any]:
-        if not b.type(results[0]).dtype.is_float:
+        if not b.type(results[0]).dtype.is_inexact:
             return [None] * len(operands)
         return self.vjp(b, cotangents[0], results[0], *operands, **attrs)
 
@@ -675,10 +690,12 @@ class Expansion(_Stated):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Special(_Stated):
     """Inputs, constants, iota, barriers: leaves and markers. `scalar(s, index, **attrs)` lowers those that are functions of
-    the element's index (a tuple of i64 protocol values)."""
+    the element's index (a tuple of i64 protocol values). `view` says that the result is the operand's memory, under another
+    name or dtype, so that no kernel is needed."""
 
     kind: ClassVar[str] = "special"
     scalar: Callable[..., Any] | None = None
+    view: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

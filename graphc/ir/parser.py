@@ -469,6 +469,8 @@ class _Parser:
         token = self.peek
         if dtype.is_bool and token.text in _BOOLS:
             return np.bool_(_BOOLS[self.take().text])
+        if dtype.is_complex and token.text == "complex":
+            return self.complex(dtype)
         if dtype.is_float and token.text == "bits":
             return np.frombuffer(self.pattern(dtype.bits).to_bytes(dtype.itemsize, "little"), dtype.numpy)[0]
         sign = -1 if self.accept("-") else 1
@@ -478,6 +480,16 @@ class _Parser:
         if dtype.is_integer and number.kind == "int":
             return self.integer(dtype, sign * int(self.take().text), token)
         self.fail(f"expected an element of {dtype}, found {number.text!r}", token)
+
+    def complex(self, dtype: DType) -> Any:
+        """`complex(1.0, -0.0)`; made from its parts' bits, for a sum of them would change zeros and NaN."""
+        self.take()
+        self.expect("(", "'('")
+        parts = [self.element(dtype.part)]
+        self.expect(",", "',' and the imaginary part")
+        parts.append(self.element(dtype.part))
+        self.expect(")", "')'")
+        return np.array(parts, dtype.part.numpy).view(dtype.numpy)[0]
 
     def floating(self, dtype: DType, value: float, token: _Token) -> Any:
         with np.errstate(over="ignore"):

@@ -336,6 +336,8 @@ def _element_text(element: Any) -> str:
         return "true" if element else "false"
     if element.dtype.kind in "iu":
         return str(int(element))
+    if element.dtype.kind == "c":
+        return f"complex({_element_text(element.real)}, {_element_text(element.imag)})"
     text = str(element)
     if element.dtype.type(float(text)).tobytes() == element.tobytes():
         return text

@@ -1,6 +1,7 @@
 """Elementwise arithmetic that is exactly rounded: ring operations, square root, extrema, signs, rounding. Layer 2.
 
-All ops take operands of one dtype and one shape; empty operands give an empty result. NaN operands give NaN unless the
+All ops take operands of one dtype and one shape; empty operands give an empty result. Which take complex numbers say their
+types: `same_number`, `same_inexact`, `magnitude`. NaN operands give NaN unless the
 op's doc says otherwise; integers wrap.
 """
 
@@ -15,7 +16,7 @@ from graphc.ir.op import Builder, Elementwise, Masked
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ops.mathbase import INTEGER
-from graphc.ops.rules import same_float, same_number
+from graphc.ops.rules import magnitude, same_float, same_inexact, same_number, same_real
 
 __all__ = [
     "absolute",
@@ -79,7 +80,7 @@ divide = register(
         name="divide",
         doc="z = x / y, floats only. x / 0 is infinite with the signs' product, 0 / 0 and inf / inf are NaN.",
         arity=2,
-        types=same_float,
+        types=same_inexact,
         numpy=np.divide,
         scalar=lambda s, x, y: s.div(x, y),
         partials=lambda b, z, x, y: (b.reciprocal(y), b.negative(b.divide(z, y))),
@@ -113,7 +114,7 @@ maximum = register(
         doc="""z = x if x > y or x is NaN, else y: NaN of either operand gives NaN. Of zeros with different signs y is
         taken (NumPy does so on x86-64 but promises nothing). Derivative: equal operands share in halves.""",
         arity=2,
-        types=same_number,
+        types=same_real,
         numpy=np.maximum,
         scalar=_maximum_scalar,
         partials=lambda b, z, x, y: _extremum_partials(b, x, y, b.greater(x, y)),
@@ -126,7 +127,7 @@ minimum = register(
         doc="""z = x if x < y or x is NaN, else y: NaN of either operand gives NaN. Of zeros with different signs y is
         taken (NumPy does so on x86-64 but promises nothing). Derivative: equal operands share in halves.""",
         arity=2,
-        types=same_number,
+        types=same_real,
         numpy=np.minimum,
         scalar=_minimum_scalar,
         partials=lambda b, z, x, y: _extremum_partials(b, x, y, b.less(x, y)),
@@ -151,15 +152,24 @@ def _absolute_scalar(s: Scalar, x: S) -> S:
     return s.abs(x) if s.dtype(x).is_signed else x
 
 
+def _absolute_vjp(b: Builder, ct: Any, x: Any) -> list[Any]:
+    direction = b.sign(x)
+    if not b.type(x).dtype.is_complex:
+        return [b.multiply(ct, direction)]
+    return [b.make_complex(b.multiply(ct, b.real(direction)), b.multiply(ct, b.imag(direction)))]
+
+
 absolute = register(
     Elementwise(
         name="absolute",
-        doc="y = |x|: clears the sign bit of floats; |MIN| is MIN for integers. Derivative at 0: 0.",
+        doc="""y = |x|: clears the sign bit of floats; |MIN| is MIN for integers. Of complex numbers the length, as hypot of the
+        parts has it: an infinite part gives inf, even beside NaN. Derivative at 0: 0.""",
         arity=1,
-        types=same_number,
+        types=magnitude,
         numpy=np.absolute,
         scalar=_absolute_scalar,
         partials=lambda b, y, x: (b.sign(x),),
+        vjp=_absolute_vjp,
     )
 )
 
@@ -174,14 +184,30 @@ def _sign_scalar(s: Scalar, x: S) -> S:
     return s.select(s.ne(x, x), x, y) if dtype.is_float else y
 
 
+def _sign_vjp(b: Builder, ct: Any, x: Any) -> list[Any]:
+    """The part of ct at right angles to x, by |x|: z/|z| changes by turning only."""
+    if not b.type(x).dtype.is_complex:
+        return [None]
+    y, length = b.sign(x), b.absolute(x)
+    along = b.add(b.multiply(b.real(ct), b.real(y)), b.multiply(b.imag(ct), b.imag(y)))
+    zero = b.equal(length, b.like(length, 0.0))
+    parts = [
+        b.select(zero, b.like(length, 0.0), b.divide(b.subtract(part(ct), b.multiply(along, part(y))), length))
+        for part in (b.real, b.imag)
+    ]
+    return [b.make_complex(*parts)]
+
+
 sign = register(
     Elementwise(
         name="sign",
-        doc="y = -1, 0 or 1 by the sign of x; sign(-0.0) is +0.0; NaN gives NaN. Derivative: 0.",
+        doc="""y = -1, 0 or 1 by the sign of x; sign(-0.0) is +0.0; NaN gives NaN. Derivative: 0. Of complex numbers x / |x|,
+        0 for 0; one infinite part gives its sign, two give NaN.""",
         arity=1,
         types=same_number,
         numpy=np.sign,
         scalar=_sign_scalar,
+        vjp=_sign_vjp,
     )
 )
 
@@ -190,7 +216,7 @@ sqrt = register(
         name="sqrt",
         doc="y = sqrt(x), correctly rounded. sqrt(-0.0) is -0.0; negative x gives NaN. Derivative at 0: infinity.",
         arity=1,
-        types=same_float,
+        types=same_inexact,
         numpy=np.sqrt,
         scalar=lambda s, x: s.sqrt(x),
         partials=lambda b, y, x: (b.divide(0.5, y),),
@@ -215,7 +241,7 @@ reciprocal = register(
         name="reciprocal",
         doc="y = 1 / x, floats only, correctly rounded. 1 / +-0 is +-inf, 1 / +-inf is +-0.",
         arity=1,
-        types=same_float,
+        types=same_inexact,
         numpy=np.reciprocal,
         scalar=lambda s, x: s.div(s.const(s.dtype(x), 1.0), x),
         partials=lambda b, y, x: (b.negative(b.square(y)),),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from graphc.errors import ShapeError
 from graphc.ir.batching import Batched, Examples, moved
-from graphc.ir.op import Builder, Contraction
+from graphc.ir.op import Builder, Contraction, conjugated
 from graphc.ir.registry import register
 from graphc.ir.types import Shape
 from graphc.ops.rules import same_number
@@ -66,6 +66,7 @@ def _vjp(
     b: Builder, ct: Any, x: Any, y: Any, lhs_batch: Axes, rhs_batch: Axes, lhs_contract: Axes, rhs_contract: Axes
 ) -> Sequence[Any]:
     rank_x, rank_y = b.type(x).rank, b.type(y).rank
+    x, y = conjugated(b, x), conjugated(b, y)
     batch = tuple(range(len(lhs_batch)))
     left = len(free_axes(rank_x, lhs_batch, lhs_contract))
     first = len(batch)

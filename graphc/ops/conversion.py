@@ -25,6 +25,8 @@ _THROUGH = {int8: int32, uint8: int32, int16: int32, uint16: int32, uint32: int6
 def _types(source: DType, dtype: Attribute) -> DType:
     if not isinstance(dtype, DType):
         raise DTypeError(f"the attribute dtype must be a DType, not {dtype!r}")
+    if source.is_complex and not (dtype.is_complex or dtype.is_bool):
+        raise DTypeError(f"a complex number has no value in {dtype.name}: take `real`, `imag` or `absolute` of it")
     return dtype
 
 
@@ -73,7 +75,11 @@ def _scalar(s: Scalar, x: S, dtype: DType) -> S:
 
 def _vjp(b: Builder, ct: Any, x: Any, dtype: DType) -> Sequence[Any]:
     source = b.type(x).dtype
-    return [b.convert(ct, dtype=source) if source.is_float else None]
+    if not source.is_inexact:
+        return [None]
+    if b.type(ct).dtype.is_complex and not source.is_complex:
+        ct = b.real(ct)
+    return [b.convert(ct, dtype=source)]
 
 
 convert = register(
@@ -83,7 +89,8 @@ convert = register(
         integer: modulo 2**bits. To float: nearest, ties to even; overflow gives infinity; -0.0 and NaN are kept.
         Float to integer: truncated; NaN and out of range as NumPy on x86-64: MIN for i32 and i64; u32 is the low half
         of the conversion to i64; u64 is that conversion's bits below 2**63, 0 from 2**64 on, 2**63 for NaN; 8 and 16
-        bits are the low bits of the conversion to i32.""",
+        bits are the low bits of the conversion to i32. To complex: the imaginary part is +0.0; complex to real is not
+        defined.""",
         attributes=("dtype",),
         narrow=True,
         arity=1,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from graphc.errors import DTypeError, ShapeError
 from graphc.ir.batching import Batched, Examples, moved, through
 from graphc.ir.dims import Dim, pos, product
-from graphc.ir.op import Builder, Expansion, type_error
+from graphc.ir.op import Builder, Expansion, conjugated, type_error
 from graphc.ir.registry import register
 from graphc.ir.types import Shape, TensorType, Type
 from graphc.ops.movement import pad_with, spread
@@ -358,7 +358,7 @@ def _with(values: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:
 def _vjp(
     b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], **attrs: Any
 ) -> list[Any]:
-    x, w = operands
+    x, w = (conjugated(b, v) for v in operands)
     return [_input_cotangent(b, cotangents[0], x, w, **attrs), _kernel_cotangent(b, cotangents[0], x, w, **attrs)]
 
 

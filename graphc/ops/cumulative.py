@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from graphc.dtypes import DType, int64
 from graphc.ir.dims import product
-from graphc.ir.op import Builder, Cumulative
+from graphc.ir.op import Builder, Cumulative, conjugated
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ops import mathlib
 from graphc.ops.arithmetic import maximum, minimum
 from graphc.ops.reduction import greatest, least
-from graphc.ops.rules import same_float, same_number
+from graphc.ops.rules import same_float, same_inexact, same_number, same_real
 
 __all__ = [
     "cumulative_logsumexp",
@@ -97,7 +97,8 @@ def _shifted(b: Builder, x: Any, axis: int, reverse: bool, first: float) -> Any:
 
 
 def _recurrence_vjp(b: Builder, ct: Any, y: Any, a: Any, x: Any, axis: int, reverse: bool) -> list[Any]:
-    """The adjoint recurrence runs the other way: g[i] = ct[i] + a[i + 1] * g[i + 1]."""
+    """The adjoint recurrence runs the other way: g[i] = ct[i] + a[i + 1] * g[i + 1] (with complex a, its conjugate)."""
+    a, y = conjugated(b, a), conjugated(b, y)
     g = b.linear_recurrence(_shifted(b, a, axis, not reverse, 0.0), ct, axis=axis, reverse=not reverse)
     return [b.multiply(g, _shifted(b, y, axis, reverse, 0.0)), g]
 
@@ -108,7 +109,7 @@ linear_recurrence = register(
         doc="""y[i] = x0[i] * y[i - 1] + x1[i] along `axis`, with y[-1] = 0: infinite or NaN x0[0] gives NaN. A compiled step
         may be rounded once.""",
         arity=2,
-        types=same_float,
+        types=same_inexact,
         numpy=_recurrence_numpy,
         combine=lambda s, y, a, x: s.add(s.mul(a, y), x),
         start=lambda dtype: 0.0,
@@ -120,7 +121,8 @@ linear_recurrence = register(
 
 def _cumulative_prod_vjp(b: Builder, ct: Any, y: Any, x: Any, axis: int, reverse: bool) -> list[Any]:
     """sum over i >= j of ct[i] * (product of x[k], k <= i, k != j) = y[j - 1] * g[j], g[j] = ct[j] + x[j + 1] * g[j + 1]:
-    no division, so zeros need no special case."""
+    no division, so zeros need no special case. Of complex x and y the conjugates."""
+    x, y = conjugated(b, x), conjugated(b, y)
     g = b.linear_recurrence(_shifted(b, x, axis, not reverse, 0.0), ct, axis=axis, reverse=not reverse)
     return [b.multiply(_shifted(b, y, axis, reverse, 1.0), g)]
 
@@ -160,7 +162,7 @@ cumulative_max = register(
         name="cumulative_max",
         doc="""y[i] = the greatest of x[0], ..., x[i] along `axis`; NaN stays once it has come; of zeros of both signs
         either. The derivative goes to the last element that equals the maximum.""",
-        types=same_number,
+        types=same_real,
         numpy=lambda x, axis: np.maximum.accumulate(x, axis=axis),
         combine=maximum.scalar,
         start=least,
@@ -173,7 +175,7 @@ cumulative_min = register(
         name="cumulative_min",
         doc="""y[i] = the least of x[0], ..., x[i] along `axis`; NaN stays once it has come; of zeros of both signs either.
         The derivative goes to the last element that equals the minimum.""",
-        types=same_number,
+        types=same_real,
         numpy=lambda x, axis: np.minimum.accumulate(x, axis=axis),
         combine=minimum.scalar,
         start=greatest,

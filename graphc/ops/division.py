@@ -12,7 +12,7 @@ from graphc.dtypes import DType, float32, float64
 from graphc.ir.op import Elementwise
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
-from graphc.ops.rules import same_number
+from graphc.ops.rules import same_real
 
 __all__ = ["floor_divide", "fmod", "remainder"]
 
@@ -111,7 +111,7 @@ floor_divide = register(
         integer. Integers: x // 0 is 0, MIN // -1 is MIN. Floats: x // 0 is x / 0 (infinite or NaN), infinite x gives
         NaN. Derivative: 0.""",
         arity=2,
-        types=same_number,
+        types=same_real,
         numpy=np.floor_divide,
         scalar=lambda s, x, y: _divmod(s, x, y)[0],
         heavy=True,
@@ -124,7 +124,7 @@ remainder = register(
         doc="""z = x - floor_divide(x, y) * y with the sign of y; a zero result has the sign of y too. Integers: x % 0
         is 0. Floats: exact where x and y agree in sign; x % 0 and infinite x give NaN; x % inf is x or inf.""",
         arity=2,
-        types=same_number,
+        types=same_real,
         numpy=np.remainder,
         scalar=lambda s, x, y: _divmod(s, x, y)[1],
         partials=lambda b, z, x, y: (1, b.negative(b.floor_divide(x, y))),
@@ -152,7 +152,7 @@ fmod = register(
         doc="""z = x - trunc(x / y) * y with the sign of x, exact; a zero result has the sign of x too. Integers: x by 0
         is 0. Floats: x by 0 and infinite x give NaN; x by inf is x.""",
         arity=2,
-        types=same_number,
+        types=same_real,
         numpy=np.fmod,
         scalar=_truncated_remainder,
         partials=lambda b, z, x, y: (1, b.negative(b.trunc(b.divide(x, y)))),

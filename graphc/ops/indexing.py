@@ -17,11 +17,12 @@ from graphc.dtypes import int64, uint64
 from graphc.errors import BoundsError, DTypeError, ShapeError
 from graphc.ir.batching import Batched, Examples, moved, spread_mask, with_axis
 from graphc.ir.dims import Dim, product
-from graphc.ir.op import Builder, Indexing, type_error
+from graphc.ir.op import Builder, Indexing, TypeRule, type_error
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ir.types import Shape, TensorType, Type
 from graphc.ops.arithmetic import maximum, minimum
+from graphc.ops.rules import same_any, same_number, same_real
 
 __all__ = [
     "MODES",
@@ -229,13 +230,15 @@ take = register(
 )
 
 
-def _scatter_rule(name: str, bools: bool) -> Callable[..., tuple[Type, ...]]:
+def _scatter_rule(name: str, accepts: TypeRule) -> Callable[..., tuple[Type, ...]]:
     def rule(*operands: Type, axis: int, mode: str) -> tuple[Type, ...]:
         if len(operands) != 3:
             raise ShapeError(type_error(name, f"takes 3 operands, got {len(operands)}", operands))
         x, shape = _check(name, operands[0], operands[1], axis, mode, operands)
-        if x.dtype.is_bool and not bools:
-            raise DTypeError(type_error(name, "takes numbers, not bool", operands))
+        try:
+            accepts(x.dtype)
+        except DTypeError as error:
+            raise DTypeError(type_error(name, str(error), operands)) from None
         if operands[2] != TensorType(x.dtype, shape):
             raise ShapeError(type_error(name, f"updates must be {TensorType(x.dtype, shape)}", operands))
         return (x,)
@@ -259,8 +262,8 @@ def _scatter(
     write: Callable[[Array, Any, Array], None],
     combine: Callable[[Scalar, S, S], S],
     vjp: Callable[..., list[Any]],
+    types: TypeRule,
     *,
-    bools: bool = False,
     narrow: bool = False,
     linear: Literal["", "together"] = "",
 ) -> Indexing:
@@ -269,7 +272,7 @@ def _scatter(
             name=name,
             doc=doc,
             attributes=("axis", "mode"),
-            rule=_scatter_rule(name, bools),
+            rule=_scatter_rule(name, types),
             numpy=_scatter_numpy(name, write),
             combine=combine,
             vjp=vjp,
@@ -294,6 +297,7 @@ scatter_add = _scatter(
     np.add.at,
     lambda s, old, new: s.add(old, new),
     _scatter_add_vjp,
+    same_number,
     linear="together",
 )
 
@@ -326,7 +330,7 @@ scatter_set = _scatter(
     _assign,
     lambda s, old, new: new,
     _scatter_set_vjp,
-    bools=True,
+    same_any,
     narrow=True,
     linear="together",
 )
@@ -351,6 +355,7 @@ scatter_max = _scatter(
     np.maximum.at,
     lambda s, old, new: maximum.scalar(s, new, old),
     _scatter_extremum_vjp,
+    same_real,
 )
 
 scatter_min = _scatter(
@@ -360,6 +365,7 @@ scatter_min = _scatter(
     np.minimum.at,
     lambda s, old, new: minimum.scalar(s, new, old),
     _scatter_extremum_vjp,
+    same_real,
 )
 
 
@@ -378,4 +384,5 @@ scatter_multiply = _scatter(
     np.multiply.at,
     lambda s, old, new: s.mul(old, new),
     _scatter_multiply_vjp,
+    same_real,
 )

@@ -13,7 +13,16 @@ from graphc.ir.op import Elementwise, Masked
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ops.mathbase import INTEGER
-from graphc.ops.rules import comparison, float_to_bool, same_any, same_bits, same_bool, same_integer
+from graphc.ops.rules import (
+    comparison,
+    equality,
+    float_to_bool,
+    inexact_to_bool,
+    same_any,
+    same_bits,
+    same_bool,
+    same_integer,
+)
 
 __all__ = [
     "bitwise_and",
@@ -37,13 +46,20 @@ __all__ = [
 ]
 
 
-def _compare(name: str, symbol: str, nan: str, numpy: Callable[..., Any], scalar: Callable[..., S]) -> Elementwise:
+def _compare(
+    name: str,
+    symbol: str,
+    nan: str,
+    numpy: Callable[..., Any],
+    scalar: Callable[..., S],
+    types: Callable[..., DType] = comparison,
+) -> Elementwise:
     return register(
         Elementwise(
             name=name,
             doc=f"z = x {symbol} y, a bool; {nan} where an operand is NaN; -0.0 equals +0.0; False is less than True.",
             arity=2,
-            types=comparison,
+            types=types,
             numpy=numpy,
             scalar=scalar,
         )
@@ -58,8 +74,8 @@ def _less_equal_scalar(s: Scalar, x: S, y: S) -> S:
     return s.or_(s.not_(x), y) if s.dtype(x).is_bool else s.le(x, y)
 
 
-equal = _compare("equal", "==", "False", np.equal, lambda s, x, y: s.eq(x, y))
-not_equal = _compare("not_equal", "!=", "True", np.not_equal, lambda s, x, y: s.ne(x, y))
+equal = _compare("equal", "==", "False", np.equal, lambda s, x, y: s.eq(x, y), equality)
+not_equal = _compare("not_equal", "!=", "True", np.not_equal, lambda s, x, y: s.ne(x, y), equality)
 less = _compare("less", "<", "False", np.less, _less_scalar)
 less_equal = _compare("less_equal", "<=", "False", np.less_equal, _less_equal_scalar)
 greater = _compare("greater", ">", "False", np.greater, lambda s, x, y: _less_scalar(s, y, x))
@@ -68,9 +84,9 @@ greater_equal = _compare("greater_equal", ">=", "False", np.greater_equal, lambd
 isnan = register(
     Elementwise(
         name="isnan",
-        doc="y = whether x is NaN; False for infinities.",
+        doc="y = whether x is NaN, of complex numbers whether a part is; False for infinities.",
         arity=1,
-        types=float_to_bool,
+        types=inexact_to_bool,
         numpy=np.isnan,
         scalar=lambda s, x: s.ne(x, x),
     )
@@ -79,9 +95,9 @@ isnan = register(
 isinf = register(
     Elementwise(
         name="isinf",
-        doc="y = whether x is +inf or -inf; False for NaN.",
+        doc="y = whether x is +inf or -inf, of complex numbers whether a part is; False for NaN.",
         arity=1,
-        types=float_to_bool,
+        types=inexact_to_bool,
         numpy=np.isinf,
         scalar=lambda s, x: s.eq(s.abs(x), s.const(s.dtype(x), float("inf"))),
     )
@@ -90,9 +106,9 @@ isinf = register(
 isfinite = register(
     Elementwise(
         name="isfinite",
-        doc="y = whether x is neither infinite nor NaN.",
+        doc="y = whether x is neither infinite nor NaN; of complex numbers whether both parts are so.",
         arity=1,
-        types=float_to_bool,
+        types=inexact_to_bool,
         numpy=np.isfinite,
         scalar=lambda s, x: s.lt(s.abs(x), s.const(s.dtype(x), float("inf"))),
     )

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from graphc.dtypes import DType, int64
 from graphc.ir.dims import Dim, product
-from graphc.ir.op import Builder, Reduction
+from graphc.ir.op import Builder, Reduction, conjugated
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ir.types import Shape
 from graphc.ops.arithmetic import maximum, minimum
-from graphc.ops.rules import same_any, same_bool, same_number
+from graphc.ops.rules import same_bool, same_number, same_ordered, same_real
 
 __all__ = ["all_", "any_", "argmax", "argmin", "greatest", "least", "max_", "min_", "prod", "sum_"]
 
@@ -81,7 +81,7 @@ def _prod_vjp(b: Builder, ct: Any, y: Any, x: Any, axes: Axes) -> Any:
         others = _others_by_division(b, flat, rows, count)
     back = tuple(perm.index(k) for k in range(len(shape)))
     others = b.transpose(b.reshape(others, shape=b.type(moved).shape), perm=back)
-    return b.multiply(_expand(b, ct, shape, axes), others)
+    return b.multiply(_expand(b, ct, shape, axes), conjugated(b, others))
 
 
 def _products_before(b: Builder, x: Any, count: int, reverse: bool) -> Any:
@@ -145,7 +145,7 @@ max_ = register(
         name="max",
         doc="""y = the greatest element over `axes`; NaN if one is NaN; of zeros with different signs either. No value
         for an empty axis. Derivative: elements equal to the maximum share equally.""",
-        types=same_number,
+        types=same_real,
         numpy=lambda x, axes: np.max(x, axis=axes),
         combine=maximum.scalar,
         identity=least,
@@ -160,7 +160,7 @@ min_ = register(
         name="min",
         doc="""y = the least element over `axes`; NaN if one is NaN; of zeros with different signs either. No value
         for an empty axis. Derivative: elements equal to the minimum share equally.""",
-        types=same_number,
+        types=same_real,
         numpy=lambda x, axes: np.min(x, axis=axes),
         combine=minimum.scalar,
         identity=greatest,
@@ -222,7 +222,7 @@ def _less(s: Scalar, x: S, y: S) -> S:
 
 
 def _position_type(dtype: DType) -> DType:
-    same_any(dtype)
+    same_ordered(dtype)
     return int64
 
 

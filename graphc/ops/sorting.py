@@ -15,6 +15,7 @@ from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ir.types import TensorType, Type
 from graphc.ops.cumulative import scatter_along
+from graphc.ops.rules import same_ordered
 
 __all__ = ["sort"]
 
@@ -29,6 +30,10 @@ def _rule(*operands: Type, axis: int) -> tuple[Type, ...]:
         raise DTypeError(type_error("sort", "takes tensors, not tokens", operands))
     if not 0 <= axis < x.rank:
         raise ShapeError(type_error("sort", f"axis {axis} is not an axis of the operand", operands))
+    try:
+        same_ordered(x.dtype)
+    except DTypeError as error:
+        raise DTypeError(type_error("sort", str(error), operands)) from None
     return (x, TensorType(int64, x.shape))
 
 

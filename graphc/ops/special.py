@@ -93,6 +93,7 @@ barrier = register(
         vjp=_barrier_vjp,
         linear="together",
         shift=lambda size, **attrs: attrs,
+        view=True,
     )
 )
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.ir.op import Builder, Elementwise
+from graphc.ir.op import Builder, Elementwise, TypeRule
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ops import mathlib, references
-from graphc.ops.rules import same_float, same_number
+from graphc.ops.rules import same_float, same_inexact, same_number
 
 __all__ = [
     "acos",
@@ -63,13 +63,14 @@ def _function(
     ulp: tuple[float, float],
     arity: int = 1,
     domain: tuple[tuple[float, float], ...] = (),
+    types: TypeRule = same_float,
 ) -> Elementwise:
     return register(
         Elementwise(
             name=name,
             doc=doc,
             arity=arity,
-            types=same_float,
+            types=types,
             numpy=numpy,
             scalar=scalar,
             partials=partials,
@@ -98,6 +99,7 @@ exp = _function(
     mathlib.exp,
     lambda b, y, x: (y,),
     ulp=(1.0, 1.0),
+    types=same_inexact,
 )
 
 exp2 = _function(
@@ -107,6 +109,7 @@ exp2 = _function(
     mathlib.exp2,
     lambda b, y, x: (b.multiply(y, _LN2),),
     ulp=(1.0, 1.0),
+    types=same_inexact,
 )
 
 expm1 = _function(
@@ -116,6 +119,7 @@ expm1 = _function(
     mathlib.expm1,
     lambda b, y, x: (b.add(y, 1.0),),
     ulp=(1.2, 1.0),
+    types=same_inexact,
 )
 
 log = _function(
@@ -126,6 +130,7 @@ log = _function(
     lambda b, y, x: (b.reciprocal(x),),
     domain=((0.2, 4.0),),
     ulp=(0.9, 0.7),
+    types=same_inexact,
 )
 
 log2 = _function(
@@ -136,6 +141,7 @@ log2 = _function(
     lambda b, y, x: (b.reciprocal(b.multiply(x, _LN2)),),
     domain=((0.2, 4.0),),
     ulp=(1.4, 1.3),
+    types=same_inexact,
 )
 
 log10 = _function(
@@ -146,6 +152,7 @@ log10 = _function(
     lambda b, y, x: (b.reciprocal(b.multiply(x, _LN10)),),
     domain=((0.2, 4.0),),
     ulp=(1.4, 1.2),
+    types=same_inexact,
 )
 
 log1p = _function(
@@ -156,6 +163,7 @@ log1p = _function(
     lambda b, y, x: (b.reciprocal(b.add(x, 1.0)),),
     domain=((-0.7, 4.0),),
     ulp=(1.0, 0.9),
+    types=same_inexact,
 )
 
 cbrt = _function(
@@ -178,6 +186,7 @@ sin = _function(
     mathlib.sin,
     lambda b, y, x: (b.cos(x),),
     ulp=(0.85, 0.85),
+    types=same_inexact,
 )
 
 cos = _function(
@@ -187,6 +196,7 @@ cos = _function(
     mathlib.cos,
     lambda b, y, x: (b.negative(b.sin(x)),),
     ulp=(0.85, 0.85),
+    types=same_inexact,
 )
 
 tan = _function(
@@ -197,6 +207,7 @@ tan = _function(
     lambda b, y, x: (b.add(b.square(y), 1.0),),
     domain=((-1.2, 1.2),),
     ulp=(2.3, 2.3),
+    types=same_inexact,
 )
 
 asin = _function(
@@ -207,6 +218,7 @@ asin = _function(
     lambda b, y, x: (_inverse_root_of_one_minus_square(b, x),),
     domain=((-0.9, 0.9),),
     ulp=(1.3, 1.4),
+    types=same_inexact,
 )
 
 acos = _function(
@@ -217,6 +229,7 @@ acos = _function(
     lambda b, y, x: (b.negative(_inverse_root_of_one_minus_square(b, x)),),
     domain=((-0.9, 0.9),),
     ulp=(1.3, 1.4),
+    types=same_inexact,
 )
 
 atan = _function(
@@ -226,6 +239,7 @@ atan = _function(
     mathlib.atan,
     lambda b, y, x: (b.reciprocal(b.add(b.square(x), 1.0)),),
     ulp=(1.4, 1.5),
+    types=same_inexact,
 )
 
 
@@ -238,6 +252,7 @@ sinh = _function(
     mathlib.sinh,
     lambda b, y, x: (b.cosh(x),),
     ulp=(0.9, 0.9),
+    types=same_inexact,
 )
 
 cosh = _function(
@@ -247,6 +262,7 @@ cosh = _function(
     mathlib.cosh,
     lambda b, y, x: (b.sinh(x),),
     ulp=(0.9, 0.9),
+    types=same_inexact,
 )
 
 tanh = _function(
@@ -256,6 +272,7 @@ tanh = _function(
     mathlib.tanh,
     lambda b, y, x: (b.multiply(b.subtract(1.0, y), b.add(y, 1.0)),),
     ulp=(1.6, 1.5),
+    types=same_inexact,
 )
 
 asinh = _function(
@@ -265,6 +282,7 @@ asinh = _function(
     mathlib.asinh,
     lambda b, y, x: (b.reciprocal(b.sqrt(b.add(b.square(x), 1.0))),),
     ulp=(1.9, 1.6),
+    types=same_inexact,
 )
 
 acosh = _function(
@@ -275,6 +293,7 @@ acosh = _function(
     lambda b, y, x: (b.reciprocal(b.sqrt(b.multiply(b.subtract(x, 1.0), b.add(x, 1.0)))),),
     domain=((1.2, 4.0),),
     ulp=(2.2, 2.2),
+    types=same_inexact,
 )
 
 atanh = _function(
@@ -285,6 +304,7 @@ atanh = _function(
     lambda b, y, x: (_inverse_of_one_minus_square(b, x),),
     domain=((-0.9, 0.9),),
     ulp=(2.1, 1.6),
+    types=same_inexact,
 )
 
 
@@ -390,8 +410,9 @@ def _power_integer(s: Scalar, x: S, y: S) -> S:
 def _power_partials(b: Builder, z: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """d/dx = y * x**(y-1), 0 for y = 0; d/dy = z * log(x), 0 for x = 0 and y >= 0, where z is constant in y > 0."""
     zero = b.like(x, 0.0)
+    size = b.real(y) if b.type(y).dtype.is_complex else y
     by_x = b.select(b.equal(y, zero), zero, b.multiply(y, b.power(x, b.subtract(y, 1.0))))
-    at_zero = b.bitwise_and(b.equal(x, zero), b.greater_equal(y, zero))
+    at_zero = b.bitwise_and(b.equal(x, zero), b.greater_equal(size, b.like(size, 0.0)))
     by_y = b.select(at_zero, zero, b.multiply(z, b.log(b.select(at_zero, b.like(x, 1.0), x))))
     return by_x, by_y
 

@@ -22,7 +22,6 @@ from graphc.ir.registry import register
 from graphc.ir.types import Shape, TensorType, Type
 from graphc.ops.movement import pad_with
 from graphc.ops.reduction import max_, min_, sum_
-from graphc.ops.rules import same_number
 
 __all__ = [
     "interleave",
@@ -239,7 +238,7 @@ def _window_reduction(
     def rule(*operands: Type, **attrs: Any) -> tuple[Type, ...]:
         shape = _check_windows(full_name, operands, **attrs)
         try:
-            return (TensorType(same_number(*(t.dtype for t in operands if isinstance(t, TensorType))), shape),)
+            return (TensorType(reduction.types(*(t.dtype for t in operands if isinstance(t, TensorType))), shape),)
         except DTypeError as error:
             raise DTypeError(type_error(full_name, str(error), operands)) from None
 

@@ -59,7 +59,7 @@ def derivative(op: Op, types: Sequence[Type], attrs: Mapping[str, Attribute]) ->
     cotangents: list[Value | None] = [None] * len(node.results)
     known = dict(zip([*operands, *node.results], [*operand_names, *result_names], strict=True))
     for i, result in enumerate(node.results):
-        if isinstance(result.type, TensorType) and result.type.dtype.is_float:
+        if isinstance(result.type, TensorType) and result.type.dtype.is_inexact:
             cotangents[i] = cotangent = input_value(len(known), result.type)
             known[cotangent] = f"d{result_names[i]}"
     if all(ct is None for ct in cotangents):

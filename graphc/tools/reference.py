@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.dtypes import DType, bool_, float32, float64, int8, int64, uint32
+from graphc.dtypes import DType, bool_, complex128, float32, float64, int8, int64, uint32
 from graphc.errors import GraphcError, NoDerivativeError
 from graphc.ir import registry
 from graphc.ir.graph import Attribute, Literal
@@ -91,6 +91,8 @@ _EXAMPLES: dict[str, Example] = {
     "take": Example((*_f64((5, 3)), _INDICES), {"axis": 0, "mode": "raise"}),
     "barrier": Example(_f64((3,)), {"instance": 0}),
     "stop_gradient": Example(_f64((3,)), {}),
+    "as_parts": Example((TensorType(complex128, (3,)),)),
+    "from_parts": Example(_f64((3, 2))),
     "convert": Example((TensorType(float32, (3,)),), {"dtype": float64}),
     "select": Example((TensorType(bool_, (3,)), *_f64((3,), (3,)))),
     "cholesky": _MATRIX,
@@ -222,21 +224,27 @@ _FLOATS = (-np.inf, -2.0, -1.0, -0.5, -0.0, 0.0, 0.5, 1.0, 2.0, np.inf, np.nan)
 _FEW_FLOATS = (-np.inf, -1.0, -0.0, 0.0, 1.0, np.inf, np.nan)
 _INTEGERS = (-128, -3, -1, 0, 1, 3, 127)
 _BOOLS = (False, True)
+_COMPLEX = (1 + 2j, complex(-0.0, -0.0), complex(np.inf, -1.0), complex(-np.inf, np.nan))
 _WORDS = (0, 1, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 def _spelled(x: Any) -> str:
     if isinstance(x, np.bool_):
         return str(bool(x))
+    if isinstance(x, np.complexfloating):
+        return f"{_spelled(x.real)} + {_spelled(x.imag)}i"
     if not isinstance(x, np.floating):
         return str(x)
     return "nan" if np.isnan(x) else f"{float(x):.5g}"
 
 
 def _values(op: Elementwise, *operands: Array) -> Array:
-    """As compiled code computes them."""
+    """As compiled code computes them; where complex numbers are involved, by definition."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        operand_dtypes = [dtypes.from_numpy(x.dtype) for x in operands]
+        if any(d.is_complex for d in (*operand_dtypes, op.types(*operand_dtypes))):
+            return op.evaluate(operands, {})[0]
         return np.broadcast_to(op.scalar(NumpyScalar(), *operands), operands[0].shape)
 
 
@@ -262,7 +270,8 @@ def _special_values(op: Op) -> list[str]:
     lines: list[str] = []
     floats = _FLOATS if op.arity == 1 else _FEW_FLOATS
     known = accepted(op)
-    for dtype, points in ((float64, floats), (int8, _INTEGERS), (bool_, _BOOLS), (uint32, _WORDS)):
+    choices = ((float64, floats), (int8, _INTEGERS), (bool_, _BOOLS), (uint32, _WORDS), (complex128, _COMPLEX))
+    for dtype, points in choices:
         if dtype in known and (not lines or dtype is int8):
             lines += _special(op, dtype, points)
     return lines

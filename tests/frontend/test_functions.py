@@ -711,6 +711,8 @@ METHOD_CASES = {
     "unsqueeze": (lambda x: x.unsqueeze(1), lambda x: x[:, None]),
     "matmul": (lambda x: x.matmul(x.mT), lambda x: x @ x.swapaxes(-1, -2)),
     "clone": (lambda x: x.clone(), np.copy),
+    "conj": (lambda x: x.conj(), np.copy),
+    "conjugate": (lambda x: x.conjugate(), np.copy),
     "softmax": (lambda x: x.softmax(axis=1), lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)),
     "log_softmax": (lambda x: x.log_softmax(axis=1), lambda x: x - np.log(np.exp(x).sum(1, keepdims=True))),
 }

@@ -135,12 +135,22 @@ def test_evaluation_in_a_graph(op: Op) -> None:
         assert all(x is None or same_bits(x, y) for x, y in zip(sample.operands, before, strict=True))
 
 
+# -- complex numbers --------------------------------------------------------------------------------------------------
+
+
+def is_complex(op: Op, sample: Sample) -> bool:
+    types = (*sample.types, *op.infer(sample.types, sample.attrs))
+    return any(isinstance(t, TensorType) and t.dtype.is_complex for t in types)
+
+
 # -- scalar rules -----------------------------------------------------------------------------------------------------
 
 
 @of_kind(Elementwise)
 def test_scalar_rule(op: Elementwise) -> None:
     for sample in samples(op):
+        if is_complex(op, sample):
+            continue
         with np.errstate(all="ignore"):
             found = op.scalar(S, *lengthened(op, sample.operands), **sample.attrs)
             found = np.broadcast_to(found, sample.operands[0].shape)
@@ -225,6 +235,8 @@ def _element(op: Movement, sample: Sample, index: tuple[int, ...], shapes: Any) 
 @of_kind(Reduction)
 def test_combine_and_identity(op: Reduction) -> None:
     for sample in samples(op):
+        if is_complex(op, sample):
+            continue  # combined in parts
         (expected,) = op.evaluate(sample.operands, sample.attrs)
         (x,) = lengthened(op, sample.operands)
         axes = sample.attrs["axes"]
@@ -264,7 +276,7 @@ def test_identities_are_neutral() -> None:
         sample = next(
             (s for s in samples(op) if s.operands[0].dtype == dtype.numpy and s.operands[0].shape == (67,)), None
         )
-        if sample is None:
+        if sample is None or dtype.is_complex:
             continue
         x = np.append(sample.operands[0], np.negative(np.zeros(1)).astype(dtype.numpy))
         assert same_bits(op.combine(S, S.const(dtype, op.identity(dtype)), x), x), (op.name, dtype)

@@ -1,0 +1,180 @@
+"""Complex numbers as users meet them: dtypes, promotion, parts, derivatives by PyTorch's convention, dynamic mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gx
+
+RNG = np.random.default_rng(7)
+
+
+def numbers(*shape: int, dtype: Any = np.complex128) -> Any:
+    return (RNG.normal(size=shape) + 1j * RNG.normal(size=shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize(
+    "other", [True, 2, 1.5, 2j, np.int8(3), np.float32(2), np.float64(3), np.complex128(1j)], ids=repr
+)
+def test_promotion_is_numpys(dtype: Any, other: Any) -> None:
+    z = numbers(3, dtype=dtype)
+    for x, y in ((z, other), (other, z)):
+        found = gx.multiply(x if x is not z else gx.tensor(z), y if y is not z else gx.tensor(z))
+        assert found.dtype == (x * y).dtype
+
+
+def test_python_numbers_take_the_default_dtype() -> None:
+    assert gx.tensor([1j, 2]).dtype == gx.complex64
+    assert gx.full((2,), 1j).dtype == gx.complex64
+    assert (gx.tensor([1.0, 2.0]) * 1j).dtype == gx.complex64
+    assert (gx.tensor(np.ones(2)) * 1j).dtype == gx.complex128
+    assert gx.tensor(np.array([1j])).dtype == gx.complex128
+    assert gx.__array_namespace_info__().default_dtypes()["complex floating"] == gx.complex64
+
+
+def test_parts() -> None:
+    z = numbers(2, 3, dtype=np.complex64)
+    t = gx.tensor(z)
+    for found, expected in (
+        *((t.real, z.real), (t.imag, z.imag), (t.conj(), z.conj()), (t.conjugate(), z.conj()), (np.conj(t), z.conj())),
+        *((gx.real(t), z.real), (np.imag(t), z.imag), (np.angle(t), np.angle(z)), (abs(t), abs(z))),
+    ):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found.numpy(), expected)
+    x = gx.tensor([1.0, -2.0])
+    np.testing.assert_array_equal(x.real.numpy(), x.numpy())
+    np.testing.assert_array_equal(x.imag.numpy(), [0, 0])
+    assert repr(gx.tensor([1 - 2j])) == "Tensor([1.-2.j], dtype=complex64)"
+    assert complex(gx.tensor(1 - 2j)) == 1 - 2j
+
+
+def test_copies_keep_every_bit() -> None:
+    z = np.array([complex(-0.0, -0.0), complex(np.inf, -0.0), complex(-0.0, np.inf)])
+    copy = gx.tensor(z, requires_grad=True).copy()
+    assert copy.detach().numpy().tobytes() == z.tobytes()
+
+
+REDUCTIONS: list[Callable[[Any], Any]] = [
+    *(
+        np.sum,
+        np.prod,
+        np.mean,
+        np.var,
+        np.std,
+        np.cumsum,
+        np.cumprod,
+        np.count_nonzero,
+        np.any,
+        np.all,
+        np.linalg.norm,
+    ),
+    *(lambda z: np.sum(z, axis=0), lambda z: np.cumprod(z, axis=1), lambda z: np.linalg.norm(z, axis=1, ord=3)),
+    *(np.diff, np.trace, lambda z: np.linalg.norm(z, ord=1), np.nan_to_num),
+]
+PRODUCTS: list[Callable[[Any, Any], Any]] = [
+    *(lambda x, y: x @ y, np.dot, np.vdot, np.outer, np.kron, np.inner),
+    *(lambda x, y: np.einsum("ij,jk->ik", x, y), lambda x, y: np.tensordot(x, y, axes=1)),
+    *(lambda x, y: np.where(x.real > 0, x, y), lambda x, y: np.concatenate([x, y]), lambda x, y: x == y),
+    *(lambda x, y: x[1:, ::2] * y[1:, ::2], np.isclose, lambda x, y: np.stack([x, y])),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize("number", range(len(REDUCTIONS)))
+def test_reductions_are_numpys(number: int, dtype: Any) -> None:
+    z = numbers(4, 4, dtype=dtype)
+    expected = np.asarray(REDUCTIONS[number](z))
+    found = REDUCTIONS[number](gx.tensor(z)).numpy()
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.complex64 else 1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize("number", range(len(PRODUCTS)))
+def test_products_are_numpys(number: int, dtype: Any) -> None:
+    x, y = numbers(4, 4, dtype=dtype), numbers(4, 4, dtype=dtype)
+    expected = np.asarray(PRODUCTS[number](x, y))
+    found = PRODUCTS[number](gx.tensor(x), gx.tensor(y)).numpy()
+    assert found.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.complex64 else 1e-13, atol=1e-6)
+
+
+def test_inner_products_conjugate_the_first() -> None:
+    x, y = numbers(3, 5), numbers(3, 5)
+    np.testing.assert_allclose(gx.vecdot(x, y).numpy(), np.sum(x.conj() * y, axis=-1))
+    np.testing.assert_allclose(gx.linalg.vecdot(x, y, axis=-2).numpy(), np.sum(x.conj() * y, axis=-2))
+    np.testing.assert_allclose(gx.linalg.matrix_norm(x).numpy(), np.linalg.norm(x))
+    np.testing.assert_allclose(gx.linalg.matrix_norm(x, ord=1).numpy(), np.linalg.norm(x, ord=1))
+    square = numbers(4, 4)
+    np.testing.assert_allclose(gx.linalg.matrix_power(square, 5).numpy(), np.linalg.matrix_power(square, 5))
+
+
+FUNCTIONS: list[Callable[[Any], Any]] = [
+    *(
+        lambda z: abs(z).sum(),
+        lambda z: (z * z.conj()).real.sum(),
+        lambda z: (z**2).real.sum(),
+        lambda z: np.angle(z).sum(),
+    ),
+    *(
+        lambda z: np.exp(z).imag.sum(),
+        lambda z: np.abs(np.prod(z)),
+        lambda z: abs(np.cumprod(z)).sum(),
+        np.var,
+    ),
+    *(lambda z: np.sign(z).imag.sum(), np.linalg.norm, lambda z: (z @ (z * (1 + 2j))).real),
+    *(
+        lambda z: abs(1 / z + np.log(z)).sum(),
+        lambda z: (z / (z + 2j)).real.sum(),
+        lambda z: abs(np.vdot(z, z * 1j + 1)),
+    ),
+    *(
+        lambda z: np.where(z.real > 0, z, 0).imag.sum(),
+        lambda z: abs(z[::-1] - 1j * z).sum(),
+        lambda z: (z**1.5).real.sum(),
+    ),
+    *(
+        lambda z: abs(np.tanh(z)).sum(),
+        lambda z: (z ** (1 + 1j)).imag.sum(),
+        lambda z: z.astype(np.complex64).real.sum(),
+    ),
+    lambda z: abs(np.einsum("i,j->ij", z, np.sqrt(z))).sum(),
+]
+
+
+@pytest.mark.parametrize("number", range(len(FUNCTIONS)))
+def test_gradients_against_finite_differences(number: int) -> None:
+    """The gradient is df/dx + i * df/dy, as PyTorch has it: the direction of steepest ascent."""
+    function, z = FUNCTIONS[number], numbers(5)
+    step = 1e-6 if number != len(FUNCTIONS) - 2 else 1e-2
+    expected = np.zeros(5, complex)
+    for k in range(5):
+        for direction in (1, 1j):
+            moved = [z.copy() for _ in range(2)]
+            moved[0][k] += step * direction
+            moved[1][k] -= step * direction
+            expected[k] += direction * (np.real(function(moved[0])) - np.real(function(moved[1]))) / (2 * step)
+    tolerance = 1e-3 if number == len(FUNCTIONS) - 2 else 1e-7
+    np.testing.assert_allclose(gx.grad(function)(z), expected, rtol=tolerance, atol=tolerance)
+    leaf = gx.tensor(z, requires_grad=True)
+    function(leaf).backward()
+    assert leaf.grad.dtype == np.complex128
+    np.testing.assert_allclose(leaf.grad.numpy(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_real_operand_gets_a_real_gradient() -> None:
+    x = gx.tensor([1.0, 2.0], requires_grad=True)
+    (abs(x * (3 + 4j)) ** 2).sum().backward()
+    assert x.grad.dtype == np.float32
+    np.testing.assert_allclose(x.grad.numpy(), [50, 100], rtol=1e-6)
+
+
+def test_gradient_of_a_complex_result_is_given() -> None:
+    z = gx.tensor([1 + 1j], requires_grad=True)
+    (z * z).backward(gx.tensor([1j]))
+    np.testing.assert_allclose(z.grad.numpy(), [1j * np.conj(2 + 2j)])
