@@ -122,7 +122,7 @@ ARITHMETIC = (
     rule("x + (-y) --> x - y", x + (-y), lambda x, y: x - y),
     rule("x - (-y) --> x + y", x - (-y), lambda x, y: x + y),
     rule("(-x) * (-y) --> x * y", (-x) * (-y), lambda x, y: x * y),
-    rule("(-x) / (-y) --> x / y", (-x) / (-y), lambda x, y: x / y),
+    rule("(-x) / (-y) --> x / y", (-x) / (-y), lambda x, y: x / y, where=is_real),
     rule("square(-x) --> square(x)", P.square(-x), _to("square")),
     rule("|-x| --> |x|", P.absolute(-x), _to("absolute"), where=is_signed),
     rule("||x|| --> |x|", P.absolute(P.absolute(x)), _to("absolute")),
@@ -392,8 +392,11 @@ _KEEPING = ("max", "min", "any", "all", "prod")
 
 
 def _reduce_units(node: Node) -> Value | None:
-    """Axes of size 1 (or none at all) have one element each to combine."""
+    """Axes of size 1 (or none at all) have one element each to combine. (NumPy's product of complex numbers begins with
+    1 + 0i, which changes zeros and infinities.)"""
     x = node.operands[0]
+    if x.dtype.is_complex and node.op.name != "sum":
+        return None
     if any(x.shape[axis] != 1 for axis in node.attrs["axes"]):
         return None
     if x.dtype is not node.results[0].dtype:

@@ -35,6 +35,9 @@ def specials(dtype: DType) -> np.ndarray[Any, Any]:
         limits = np.iinfo(dtype.numpy)
         values = [0, 1, 2, 3, 7, 100, limits.max, limits.max - 1, limits.min]
         return np.array(values + ([-1, -2, -5] if dtype.is_signed else []), dtype.numpy)
+    if dtype.is_complex:
+        parts = specials(dtype.part)[[0, 1, 4, 5, 9, 10, 12, 13, 21, 24]]
+        return np.stack(np.meshgrid(parts, parts), axis=-1).reshape(-1, 2).view(dtype.numpy)[::3, 0]
     limits = ml_dtypes.finfo(dtype.numpy)
     positive = [
         0.0,
@@ -238,6 +241,8 @@ def instances(rule: Rule, dtype: DType) -> Iterator[Instance]:
 def same_bits(x: Any, y: Any) -> bool:
     assert x.dtype == y.dtype
     assert x.shape == y.shape
+    if x.dtype.kind == "c":
+        return same_bits(x.real, y.real) and same_bits(x.imag, y.imag)
     if not dtypes.from_numpy(x.dtype).is_float:
         return bool((x == y).all())
     nan = np.isnan(x) & np.isnan(y)
