@@ -6,7 +6,8 @@ The tape's payloads are NumPy arrays in dynamic mode and graph values while trac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from graphc.ir.op import Builder, Op
 from graphc.ir.types import Shape, TensorType
 from graphc.reverse import Cotangents, Step, backpropagate
 
-__all__ = ["TensorBuilder", "backward", "gradients", "push_tangents"]
+__all__ = ["Lift", "TensorBuilder", "backward", "gradients", "push_tangents"]
 
 
 class ArrayBuilder(NumpyBuilder):
@@ -65,6 +66,32 @@ class TensorBuilder(Builder):
 
     def is_value(self, x: Any) -> bool:
         return isinstance(x, Tensor)
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """Takes the payloads of a tape that was recorded in the trace `home` (None: dynamically) into the trace that is active, as
+    captures. With `nested`, they stay on the tape that they come from. `known` has those that were taken before."""
+
+    home: Trace | None
+    nested: bool
+    known: dict[tuple[int, int], tuple[Any, Any, Tensor]]
+
+    @property
+    def needed(self) -> bool:
+        """Whether another trace is active."""
+        return context.trace.get() is not self.home
+
+    def __call__(self, payload: Any, reference: Reference | None = None) -> Tensor:
+        if isinstance(payload, Stale):
+            raise payload.fail()
+        key = id(payload), id(reference)
+        if key not in self.known:
+            out = Tensor(payload) if self.home is None else Traced(self.home, payload)
+            if self.nested:
+                out._reference, out._requires_grad = reference, reference is not None
+            self.known[key] = payload, reference, out
+        return self.known[key][2]
 
 
 def _wrap(payload: Any, reference: Reference | None = None) -> Tensor:
@@ -145,7 +172,10 @@ def _builder(create_graph: bool) -> Builder:
 
 
 def _propagate(
-    roots: list[tuple[Reference, Tensor]], create_graph: bool, until: Sequence[Reference] = ()
+    roots: list[tuple[Reference, Tensor]],
+    create_graph: bool,
+    until: Sequence[Reference] = (),
+    wrap: Callable[..., Tensor] = _wrap,
 ) -> tuple[list[TapeNode], Cotangents]:
     """Run the driver from the roots down to the leaves, or to the references `until`, which are not passed."""
     stops = {r[0] for r in until if isinstance(r, tuple)}
@@ -159,7 +189,7 @@ def _propagate(
 
     def steps() -> Iterator[Step]:
         nonlocal place
-        for node, step in steps_from(nodes, _wrap if create_graph else None):
+        for node, step in steps_from(nodes, wrap if create_graph else None):
             place = node.where
             if isinstance(builder, TraceBuilder):
                 builder.where = node.where
@@ -249,11 +279,18 @@ def gradients(
     *,
     create_graph: bool = False,
     retain_graph: bool = False,
+    lift: Lift | None = None,
 ) -> list[Tensor | None]:
-    """Gradients of outputs by tape references, without touching `.grad`; None where nothing depends on an input."""
-    roots = [(o.reference, _seed(o, s)) for o, s in zip(outputs, seeds, strict=True) if o.reference is not None]
+    """Gradients of outputs by tape references, without touching `.grad`; None where nothing depends on an input. `lift` takes
+    the tape of another trace into this one."""
+    lifted = lift is not None and lift.needed
+    references = [o.own_reference() if lifted else o.reference for o in outputs]
+    roots = [(r, _seed(o, s)) for r, o, s in zip(references, outputs, seeds, strict=True) if r is not None]
     if not roots:
         return [None] * len(inputs)
+    if lift is not None and lifted:
+        cotangents = _propagate(roots, True, inputs, lift)[1]
+        return [cotangents.total(reference) for reference in inputs]
     nodes, cotangents = _propagate(roots, create_graph, inputs)
     totals = [cotangents.total(reference) for reference in inputs]
     if not (retain_graph or create_graph):
@@ -268,6 +305,7 @@ def push_tangents(
     tangents: Sequence[Tensor | None],
     *,
     create_graph: bool = False,
+    lift: Lift | None = None,
 ) -> list[Tensor | None]:
     """Tangents of outputs from those of tape references, forward along the tape; None where an output (or something that is
     no tensor) does not depend on them. The tape is kept.
@@ -277,18 +315,22 @@ def push_tangents(
     NoDerivativeError
         If a tangent meets an op without a derivative; with the user's line.
     """
+    lifted = lift is not None and lift.needed
+    create_graph = create_graph or lifted
+    wrap: Any = lift if lifted else _wrap if create_graph else None
     builder = _builder(create_graph)
     found = Tangents(builder)
     for reference, tangent in zip(inputs, tangents, strict=True):
         if tangent is not None:
             found.set(reference, tangent if create_graph else _payload(tangent))
-    references = [y.reference if isinstance(y, Tensor) else None for y in outputs]
+    tensors = [y if isinstance(y, Tensor) else None for y in outputs]
+    references = [None if y is None else y.own_reference() if lifted else y.reference for y in tensors]
     nodes = topological([r[0] for r in references if isinstance(r, tuple)])
     place: Location | None = None
 
     def steps() -> Iterator[Step]:
         nonlocal place
-        for node, step in _dependent_steps(nodes, inputs, _wrap if create_graph else None):
+        for node, step in _dependent_steps(nodes, inputs, wrap):
             place = node.where
             if isinstance(builder, TraceBuilder):
                 builder.where = node.where

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from graphc.frontend.recording import Recording, as_kind, is_smooth, record_call
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, native_array
 from graphc.frontend.transforms import checked_numbers, chosen_arguments
+from graphc.frontend.vmap import vmap
 
 __all__ = ["hessian", "jacfwd", "jacobian", "jacrev"]
 
@@ -124,9 +125,9 @@ def _of(leaf: Any) -> Tensor:
     return leaf if isinstance(leaf, Tensor) else as_tensor(native_array(leaf))
 
 
-def _basis(x: Tensor) -> list[Tensor]:
-    """The unit vectors of a tensor's space."""
-    return [as_tensor(row.reshape(x.shape)) for row in np.eye(x.size, dtype=x.dtype)]
+def _basis(x: Tensor) -> Tensor:
+    """The unit vectors of a tensor's space, along a new axis 0."""
+    return as_tensor(np.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape))
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any) -> Tensor:
@@ -134,45 +135,34 @@ def _zeros(shape: tuple[int, ...], dtype: Any) -> Tensor:
 
 
 def _forward(run: Recording, inputs: list[Any]) -> Rows:
+    """All tangents of an input at once."""
     outputs = [_of(y) for y in run.leaves]
     rows: Rows = [[] for _ in outputs]
     for number, x in enumerate(map(_of, inputs)):
-        columns = []
-        for unit in _basis(x):
-            tangents: list[Tensor | None] = [None] * len(inputs)
-            tangents[number] = unit
-            columns.append(run.push(tangents))
-        for k, y in enumerate(outputs):
-            found = [c[k] for c in columns]
-            rows[k].append(_together(found, y, y.ndim, (*y.shape, *x.shape), y.shape))
+
+        def push(unit: Tensor, number: int = number) -> list[Tensor | None]:
+            return run.push([unit if k == number else None for k in range(len(inputs))])
+
+        columns = vmap(push, out_axes=-1)(_basis(x))
+        for row, y, column in zip(rows, outputs, columns, strict=True):
+            row.append(_shaped(column, (*y.shape, *x.shape), y.dtype))
     return rows
 
 
 def _reverse(run: Recording, inputs: list[Any]) -> Rows:
+    """All cotangents of a result at once."""
     outputs = [_of(y) for y in run.leaves]
     rows: Rows = []
     for number, y in enumerate(outputs):
-        found = []
-        for unit in _basis(y):
-            cotangents: list[Tensor | None] = [None] * len(outputs)
-            cotangents[number] = unit
-            found.append(run.pull(cotangents, keep=True))
-        rows.append(
-            [
-                _together([f[k] for f in found], x, 0, (*y.shape, *x.shape), x.shape)
-                for k, x in enumerate(map(_of, inputs))
-            ]
-        )
+
+        def pull(unit: Tensor, number: int = number) -> list[Tensor | None]:
+            return run.pull([unit if k == number else None for k in range(len(outputs))], keep=True)
+
+        found = vmap(pull)(_basis(y))
+        rows.append([_shaped(g, (*y.shape, *x.shape), x.dtype) for g, x in zip(found, map(_of, inputs), strict=True)])
     return rows
 
 
-def _together(
-    parts: Sequence[Tensor | None], like: Tensor, axis: int, shape: tuple[int, ...], part: tuple[int, ...]
-) -> Tensor:
-    """Parts (None: zeros) along a new axis, and the whole in its shape."""
-    if all(p is None for p in parts):
-        return _zeros(shape, like.dtype)
-    apart = (*part[:axis], 1, *part[axis:])
-    full = [_zeros(apart, like.dtype) if p is None else op("reshape", p, shape=apart) for p in parts]
-    whole = op("concatenate", *full, axis=axis) if len(full) > 1 else full[0]
-    return op("reshape", whole, shape=shape)
+def _shaped(x: Any, shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """A block of the matrix; zeros where nothing depends on the input."""
+    return _zeros(shape, dtype) if x is None else op("reshape", _of(x), shape=shape)

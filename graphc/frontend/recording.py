@@ -127,7 +127,8 @@ def like_leaf(x: Any, like: Any, what: str, path: str) -> Tensor:
 @dataclass(slots=True)
 class Recording:
     """A function's run on variables. `references` are the variables' places on the tape, in order; `leaves` are the leaves
-    of the result, `structure` its containers; `aux` is the auxiliary output, off the tape if no outer one goes through."""
+    of the result, `structure` its containers; `aux` is the auxiliary output, off the tape if no outer one goes through. `lift`
+    is for uses in another trace than that of the run (a linear function under vmap)."""
 
     references: list[Reference]
     leaves: list[Any]
@@ -136,6 +137,7 @@ class Recording:
     aux: Any
     arrays: bool
     nested: bool
+    lift: autograd.Lift
 
     def shown(self) -> Any:
         """The result as the caller gets it."""
@@ -146,7 +148,7 @@ class Recording:
         nested = context.grad_enabled.get() and (
             self.nested or any(t is not None and t.reference is not None for t in tangents)
         )
-        return autograd.push_tangents(self.leaves, self.references, tangents, create_graph=nested)
+        return autograd.push_tangents(self.leaves, self.references, tangents, create_graph=nested, lift=self.lift)
 
     def pull(self, cotangents: Sequence[Tensor | None], *, keep: bool) -> list[Tensor | None]:
         """Cotangents of the variables from those of the result's leaves; with `keep`, the tape serves again."""
@@ -162,6 +164,7 @@ class Recording:
             [ct for _, ct in pairs],
             create_graph=nested,
             retain_graph=keep or self.nested,
+            lift=self.lift,
         )
 
 
@@ -210,7 +213,8 @@ def record_call(
     if has_aux:
         items, _, shape = pytree.flatten(aux)
         aux = pytree.unflatten(shape, [_settled(x, nested, arrays) for x in items])
-    return Recording(references, leaves, paths, structure, aux, arrays, nested), flat
+    lift = autograd.Lift(context.trace.get(), nested, {})
+    return Recording(references, leaves, paths, structure, aux, arrays, nested, lift), flat
 
 
 def _flatten(x: Any, path: str) -> tuple[list[Any], list[str], pytree.Structure]:

@@ -133,11 +133,11 @@ class Sub:
 
 
 def in_kind(tensor: Tensor, kind: str, *, weak: bool = False) -> Any:
-    """A tensor as what dynamic mode would give."""
+    """A tensor as what dynamic mode would give; one that is on a tape stays a tensor."""
     if isinstance(tensor, Traced):
         tensor.kind, tensor.weak = kind, weak
         return tensor
-    return tensor if kind == "tensor" else tensor._array
+    return tensor if kind == "tensor" or tensor._requires_grad else tensor._array
 
 
 def assign(tensor: Tensor, value: Tensor, *, detached: bool) -> None:

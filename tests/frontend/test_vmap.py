@@ -231,6 +231,36 @@ def test_jacobian_and_hessian_by_vmap() -> None:
         np.testing.assert_allclose(mode(hessian)(x), expected, rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_linear_functions_made_outside(mode: Any) -> None:
+    """The tape of `linearize` and `vjp` lies outside of the vmap that runs along it."""
+
+    def f(x: Array, w: Array) -> Array:
+        return np.sin(x * w) * x[0]
+
+    def by_columns(x: Array, w: Array) -> Array:
+        return gx.vmap(gx.linearize(lambda y: f(y, w), x)[1], out_axes=1)(np.eye(3))
+
+    def by_rows(x: Array, w: Array) -> Array:
+        return gx.vmap(gx.vjp(lambda y: f(y, w), x)[1])(np.eye(3))[0]
+
+    x, w = np.array([0.5, -1.0, 2.0]), np.array([1.0, 2.0, -0.5])
+    expected = np.diag(np.cos(x * w) * w * x[0])
+    expected[:, 0] += np.sin(x * w)
+    for matrix in (by_columns, by_rows):
+        np.testing.assert_allclose(mode(matrix)(x, w), expected, rtol=1e-12)
+        slope = mode(gx.grad(lambda w, m=matrix: (m(x, w) ** 2).sum()))(w)
+        step = 1e-6 * np.eye(3)
+        for k in range(3):
+            difference = ((matrix(x, w + step[k]) ** 2).sum() - (matrix(x, w - step[k]) ** 2).sum()) / 2e-6
+            assert abs(slope[k] - difference) < 1e-7
+
+
+def test_a_linear_function_made_dynamically_in_a_compiled_one() -> None:
+    linear = gx.linearize(lambda y: y**3, np.array([1.0, 2.0]))[1]
+    np.testing.assert_array_equal(plain(gx.compile(linear)(np.array([1.0, 1.0]))), [3.0, 12.0])
+
+
 # -- state ----------------------------------------------------------------------------------------------------------------
 
 
