@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,31 @@ def test_planted_fault_is_caught(copy: Path, plant: Plant) -> None:
         _write(path, text)
     # A crash of native code is noticed, too; an error while collecting tests would say nothing.
     assert ran.returncode == FAILED or ran.returncode < 0, f"not caught\n{ran.stdout[-3000:]}"
+
+
+@pytest.mark.slow
+def test_a_failing_random_graph_is_replayed_from_its_file(copy: Path) -> None:
+    """The message of a failing test says how to replay what it wrote: that shows the fault, and no fault when it is mended."""
+    plant = next(p for p in PLANTS if p.name == "a lifetime ends one action early")
+    path = _path(copy, plant.file)
+    text = path.read_text(encoding="utf-8")
+    tests = tuple(test for test in plant.tests if "random" in test)
+    _write(path, text.replace(plant.old, plant.new))
+    try:
+        found = re.search(r"replay: python (\S+) (\S+\.gir)$", _run(copy, tests).stdout, re.MULTILINE)
+        assert found is not None
+        commands = [[found[1], found[2]], ["-m", "graphc", "replay", found[2], "--no-contract"]]
+        assert [_python(copy, command).returncode for command in commands] == [FAILED, FAILED]
+    finally:
+        _write(path, text)
+    assert [_python(copy, command).returncode for command in commands] == [0, 0]
+
+
+def _python(copy: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(copy / "source"), "GRAPHC_CACHE": "off"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def _write(path: Path, text: str) -> None:
