@@ -9,7 +9,7 @@ outputs as well; effects hang on one chain of tokens, the last output. Values ar
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from randomnodes import DRAWN, NOT_DRAWN, draw_any
 from randomvalues import Maker
 
 from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
 from graphc.ir.printer import held_graphs
 from graphc.ir.types import TensorType
 
@@ -46,12 +47,12 @@ class RandomGraph:
         return found
 
 
-def random_graph(seed: int) -> RandomGraph:
-    """The random graph of a seed; the same on every run and machine."""
+def random_graph(seed: int, ops: Sequence[Op] = DRAWN) -> RandomGraph:
+    """The random graph of a seed over some ops; the same on every run and machine."""
     maker = Maker.seeded(seed)
     target = maker.random.randint(8, 32)
     for _ in range(20 * target):
-        draw_any(maker)
+        draw_any(maker, ops)
         if sum(n.op.name not in _LEAVES for n in maker.graph().nodes) >= target:
             break
     graph = maker.graph(f"random{seed}")

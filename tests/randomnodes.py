@@ -58,7 +58,8 @@ def draw(maker: Maker, op: Op) -> Sequence[Value] | None:
 
 
 def draw_any(maker: Maker, ops: Sequence[Op] = DRAWN) -> None:
-    """Try, a few times, to add one node of an op drawn from `ops`."""
+    """Try, a few times, to add one node of an op drawn from `ops`, which nodes that hold graphs draw from, too."""
+    maker.ops = ops
     (op,) = maker.random.choices(ops, [_weight(op) for op in ops])
     for _ in range(4):
         saved, token = set(maker.used), maker.token
@@ -462,7 +463,7 @@ _LIGHT = tuple(op for op in DRAWN if op.kind not in ("host", "control", "composi
 def _held(m: Maker, operands: Sequence[Value], *, varying: bool = False) -> Maker:
     """A maker that has grown a graph over the operands."""
     inner = m.nested(operands, varying=varying)
-    ops = DRAWN if inner.depth < _DEPTH and not varying else _LIGHT
+    ops = m.ops if inner.depth < _DEPTH and not varying else [op for op in m.ops if op in _LIGHT]
     for _ in range(m.random.randint(1, _HELD_STEPS)):
         draw_any(inner, ops)
     return inner

@@ -56,6 +56,7 @@ class Maker:
         self.unsure: set[Value] = set()
         self.types: list[TensorType] = []
         self.token: Value | None = None
+        self.ops: Sequence[Op] = ()
 
     @staticmethod
     def seeded(seed: int) -> Maker:
