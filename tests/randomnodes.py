@@ -29,6 +29,10 @@ NOT_DRAWN: dict[str, str] = {
     "input": "every graph has some",
     "fused": "made by fusion, of every other op",
     "create_token": "made before the first effect",
+    **dict.fromkeys(
+        ("as_parts", "conj", "from_parts", "imag", "make_complex", "real"),
+        "complex numbers are not drawn: UNDRAWN_DTYPES",
+    ),
 }
 DRAWN: tuple[Op, ...] = tuple(op for op in registry.all_ops() if op.name not in NOT_DRAWN)
 #: Ops that move and combine elements are drawn more often than those that work on each by itself, calls of Python less.
