@@ -141,7 +141,13 @@ def test_rule_against_a_loop(op: Op) -> None:
         )
 
 
-ALL_CASES = [case for op in OPS for case in cases(op, (3,))]
+def is_compiled(case: Case) -> bool:
+    """Complex numbers are not compiled yet."""
+    types = (*case.like.types, *case.op.infer(case.like.types, case.like.attrs))
+    return not any(isinstance(t, TensorType) and t.dtype.is_complex for t in types)
+
+
+ALL_CASES = [case for op in OPS for case in cases(op, (3,)) if is_compiled(case)]
 BUNDLES = [ALL_CASES[k : k + BUNDLE] for k in range(0, len(ALL_CASES), BUNDLE)]
 
 

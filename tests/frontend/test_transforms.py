@@ -336,7 +336,7 @@ def test_wrong_arguments() -> None:
         gx.jvp(lambda x, n: x * n, (X, np.arange(3)), (T, np.arange(3.0)))
     with pytest.raises(GradientError, match="results are floating point"):
         gx.jacfwd(lambda x: x > 0)(X)
-    with pytest.raises(GradientError, match="floating-point values only"):
+    with pytest.raises(GradientError, match="values only"):
         gx.jacrev(lambda x: x)(np.arange(3))
 
 
