@@ -13,7 +13,7 @@ from types import CodeType, FrameType
 
 from graphc.ir.location import CodeLocation
 
-__all__ = ["user_location"]
+__all__ = ["is_user_code", "user_location"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple(
@@ -29,7 +29,8 @@ _LIBRARIES = tuple(
 _IS_USER: dict[CodeType, bool] = {}
 
 
-def _is_user(code: CodeType) -> bool:
+def is_user_code(code: CodeType) -> bool:
+    """Whether code is the user's: neither graphc's, nor an installed package's, nor the standard library's."""
     known = _IS_USER.get(code)
     if known is None:
         name = code.co_filename
@@ -42,7 +43,7 @@ def user_location(depth: int = 1) -> CodeLocation | None:
     """The user's place that led here, or None when every frame is library code (an embedded interpreter)."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
-        if _is_user(frame.f_code):
+        if is_user_code(frame.f_code):
             return CodeLocation(frame.f_code, frame.f_lasti)
         frame = frame.f_back
     return None

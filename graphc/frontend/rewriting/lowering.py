@@ -458,6 +458,14 @@ class _Expressions(ast.NodeTransformer):
             node.func = _CALLEE(node, FUNCTION=node.func)
         return node
 
+    def _made(self, node: ast.AST) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(getattr(node, "ctx", None), (ast.Store, ast.Del)):
+            return node
+        return _FRESH(node, MADE=node)  # type: ignore[arg-type]
+
+    visit_List = visit_Dict = visit_Set = visit_ListComp = visit_DictComp = visit_SetComp = _made
+
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)
         return node if _binds(node) else _IFEXP(node, TEST=node.test, THEN=node.body, ORELSE=node.orelse)
@@ -512,6 +520,7 @@ _NOT = _ExpressionTemplate(f"{PREFIX}.not_(OPERAND)")
 _AND = _ExpressionTemplate(f"{PREFIX}.and_(LEFT, lambda: RIGHT)")
 _OR = _ExpressionTemplate(f"{PREFIX}.or_(LEFT, lambda: RIGHT)")
 _IFEXP = _ExpressionTemplate(f"{PREFIX}.choose(TEST, lambda: THEN, lambda: ORELSE)")
+_FRESH = _ExpressionTemplate(f"{PREFIX}.fresh(MADE)")
 _CALLEE = _ExpressionTemplate(f"{PREFIX}.callee(FUNCTION)")
 
 _UNDEFINED = _Template(f"TARGET = {PREFIX}.Undefined(TEXT)")
