@@ -35,10 +35,12 @@ __all__ = ["Built", "Options", "build", "call_artifact", "compile_stages", "make
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of a compilation: `contract` allows a product and a sum to be rounded once; `target` is the machine."""
+    """Options of a compilation: `contract` allows a product and a sum to be rounded once; `target` is the machine; `autograph`
+    makes Python's control flow on traced values part of the graph."""
 
     contract: bool = True
     target: Target | None = None
+    autograph: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.errors import GraphcError
 from graphc.frontend import autograd, context, pytree
+from graphc.frontend.rewriting import operators
+from graphc.frontend.rewriting.conversion import rewriting
 from graphc.frontend.signature import Guard, TracedLeaf, scalar_guards
 from graphc.frontend.structure import Tracked
 from graphc.frontend.tape import Leaf, topological
@@ -89,9 +92,42 @@ def capture(
     paths: Sequence[str],
     structure: pytree.Structure,
     name: str,
+    *,
+    autograph: bool = True,
 ) -> Captured:
-    """Trace `function(*args, **kwargs)`, where (args, kwargs) is `structure` over `leaves`."""
-    trace = Trace(name)
+    """Trace `function(*args, **kwargs)`, where (args, kwargs) is `structure` over `leaves`. With `autograph`, a function
+    that asks for the value of a traced array is traced again with its control flow rewritten."""
+    rewrites, roll, patience = False, False, _PATIENCE if autograph else None
+    while True:
+        trace = Trace(name, rewrites=autograph and not rewrites, patience=patience)
+        try:
+            if not (rewrites or roll):
+                return _capture(function, leaves, traced, paths, structure, trace)
+            with rewriting(operators, roll=roll) as conversion:
+                return _capture(conversion.root(function), leaves, traced, paths, structure, trace)
+        except context.RewriteNeeded as need:
+            if need.roll:
+                roll, patience = True, None
+            else:
+                rewrites = True
+        except GraphcError:
+            if not roll:
+                raise
+            roll, patience = False, None  # not a loop after all: round by round
+
+
+#: A line that adds more ops than this to a trace may stand in a loop.
+_PATIENCE = 100
+
+
+def _capture(
+    function: Callable[..., Any],
+    leaves: Sequence[Any],
+    traced: Sequence[TracedLeaf | None],
+    paths: Sequence[str],
+    structure: pytree.Structure,
+    trace: Trace,
+) -> Captured:
     token = context.trace.set(trace)
     try:
         guards = scalar_guards(function)

@@ -273,7 +273,8 @@ class CompiledFunction:
     def _trace(self, flat: _Flat) -> Captured:
         traced = [traced_leaf(key) for key in flat.keys]
         leaves = [leaf.value if isinstance(leaf, Static) else leaf for leaf in flat.leaves]
-        return capture(self._function, leaves, traced, flat.paths, flat.structure, self._name)
+        autograph = self._options.autograph
+        return capture(self._function, leaves, traced, flat.paths, flat.structure, self._name, autograph=autograph)
 
     def _compile(self, flat: _Flat) -> Variant:
         with self._lock:
@@ -415,6 +416,7 @@ def compile(
     static_argnames: str | Sequence[str] = (),
     contract: bool = True,
     target: Target | None = None,
+    autograph: bool = True,
 ) -> Any:
     """Compile a function, method or module: it is traced once for each signature into a static graph, and run as native code.
 
@@ -428,6 +430,9 @@ def compile(
         Allow a product and a sum to be rounded once (FMA). Without it every exactly rounded op is bit-equal to NumPy.
     target
         Compile for another machine than this one (`graphc.target.named`); it must be able to run here to be called.
+    autograph
+        Make `if`, `while`, `for`, `and`, `or`, `not` on traced values part of the graph, by rewriting the function's
+        source (and that of the functions that it calls) when a value is asked for. Without it, that is an error.
 
     Returns
     -------
@@ -448,10 +453,10 @@ def compile(
     array([1., 3.])
     """
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    options = Options(contract=contract, target=target)
+    options = Options(contract=contract, target=target, autograph=autograph)
     names = names or getattr(function, "static_argnames", ())
     if function is None:
-        return functools.partial(compile, static_argnames=names, contract=contract, target=target)
+        return functools.partial(compile, static_argnames=names, contract=contract, target=target, autograph=autograph)
     if isinstance(function, (CompiledFunction, CompiledModule)):
         return function
     if isinstance(function, Tracked) and callable(function):

@@ -10,12 +10,27 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from graphc.frontend.trace import Trace
 
-__all__ = ["enable_grad", "grad_enabled", "is_grad_enabled", "no_grad", "trace"]
+__all__ = ["RewriteNeeded", "converter", "enable_grad", "grad_enabled", "is_grad_enabled", "no_grad", "trace"]
 
 grad_enabled: ContextVar[bool] = ContextVar("graphc_grad_enabled", default=True)
 trace: ContextVar[Trace | None] = ContextVar("graphc_trace", default=None)
+#: While rewritten functions are traced: what to call in the place of a user's function.
+converter: ContextVar[Callable[[Any], Any] | None] = ContextVar("graphc_converter", default=None)
+
+
+class RewriteNeeded(BaseException):
+    """Python asked for a value of a traced array; the trace begins anew with functions whose control flow is rewritten. Not an
+    Exception: `except Exception` in user code must let it through. `roll`: no value was asked for, but a line was traced so
+    often that it is worth trying whether it stands in a loop."""
+
+    def __init__(self, *, roll: bool = False) -> None:
+        super().__init__()
+        self.roll = roll
 
 
 class _GradMode(ContextDecorator):

@@ -155,7 +155,7 @@ class SubTrace(Trace):
     nested = True
 
     def __init__(self, name: str, outer: Trace | None) -> None:
-        super().__init__(name)
+        super().__init__(name, rewrites=outer is not None and outer.rewrites)
         self.outer = outer
         self._recording = context.grad_enabled.get()
         self._detached: dict[int, bool] = {}

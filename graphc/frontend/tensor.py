@@ -260,7 +260,10 @@ class Tensor:
 
     def concrete(self, asked: str) -> Array:
         """The array behind the tensor; while tracing, an error that says who `asked`."""
-        if context.trace.get() is not None:
+        trace = context.trace.get()
+        if trace is not None:
+            if trace.rewrites:
+                raise context.RewriteNeeded
             raise TracerConversionError(
                 message(
                     f"{asked} asks for the value of a captured tensor while a function is being traced",

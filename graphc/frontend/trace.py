@@ -104,6 +104,16 @@ class Traced(Tensor):
         return self._view[0], self._view[2]["perm"]
 
     @property
+    def is_argument(self) -> bool:
+        """Whether this stands for an argument of the traced function."""
+        return any(self is handle for handle in self._trace.arguments)
+
+    def follow_no_base(self) -> None:
+        """From now on the handle is no view: it keeps the value that it has."""
+        self._value = self._trace.value_of(self)
+        self._view = None
+
+    @property
     def _array(self) -> NoReturn:  # type: ignore[override]
         """There is no array: who asks for one takes a value of a trace that is over for a tensor."""
         raise self.leaked()
@@ -126,6 +136,8 @@ class Traced(Tensor):
 
     def concrete(self, asked: str) -> NoReturn:
         self._trace.check_open(self)
+        if self._trace.rewrites:
+            raise context.RewriteNeeded
         where = user_location()
         inside = f" in {self._trace.name}" if self._trace.nested else ""
         error = TracerConversionError(
@@ -211,6 +223,11 @@ class Trace:
     #: The last refusal to give a value, and its place: NumPy hides it behind an error of its own now and then.
     refused: tuple[TracerConversionError, Location | None] | None = None
     closed: bool = False
+    #: Whether asking for a value asks for rewritten functions first.
+    rewrites: bool = False
+    #: How often one line may add ops before its loop is tried as a loop of the graph; None: as often as it likes.
+    patience: int | None = None
+    _repeats: dict[Location, int] = field(default_factory=dict)
     #: Whether this is the trace of a function inside of another (`graphc.frontend.subtrace`).
     nested: ClassVar[bool] = False
 
@@ -281,10 +298,18 @@ class Trace:
         node = make(op, values, **attrs)
         where = user_location(2)
         if where is not None:
+            if self.patience is not None:
+                self._count(where)
             known = self.locations.get(node, ())
             if where not in known:
                 self.locations[node] = (*known, where)
         return node
+
+    def _count(self, where: Location) -> None:
+        assert self.patience is not None
+        count = self._repeats[where] = self._repeats.get(where, 0) + 1
+        if count > self.patience:
+            raise context.RewriteNeeded(roll=True)
 
     def apply(self, op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Attribute]) -> tuple[Tensor, ...]:
         """`graphc.frontend.tensor.apply` while tracing."""

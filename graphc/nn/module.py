@@ -106,7 +106,9 @@ class Module(Tracked):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         _watch(self)
-        return self.forward(*args, **kwargs)
+        convert = context.converter.get()
+        forward = self.forward if convert is None else convert(self.forward)
+        return forward(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result."""

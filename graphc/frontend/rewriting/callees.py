@@ -20,10 +20,11 @@ from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, op
 from graphc.frontend.rewriting.conversion import current
 from graphc.frontend.source import is_user_code, user_location
+from graphc.frontend.structure import Tracked
 from graphc.frontend.tensor import Tensor
 from graphc.frontend.trace import Traced
 
-__all__ = ["TracedRange", "callee", "fresh"]
+__all__ = ["TracedRange", "callee", "changed", "fresh"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,16 +168,32 @@ def _mutation(method: BuiltinMethodType) -> Callable[..., Any]:
 
 
 _MUTATORS = frozenset(
-    "append extend insert remove pop clear sort reverse update setdefault popitem add discard appendleft popleft".split()
+    [
+        "append",
+        "extend",
+        "insert",
+        "remove",
+        "pop",
+        "clear",
+        "sort",
+        "reverse",
+        "update",
+        "setdefault",
+        "popitem",
+        "add",
+        "discard",
+        "appendleft",
+        "popleft",
+    ]
 )
+
 
 def callee(function: Any) -> Any:
     """What to call in place of `function` in rewritten code."""
     if isinstance(function, (FunctionType, MethodType)):
         return _converted(function) if is_user_code(_code(function)) else _higher_order(function)
-    if isinstance(function, BuiltinMethodType):
-        if isinstance(function.__self__, (list, dict, set)) and function.__name__ in _MUTATORS:
-            return _mutation(function)
+    if isinstance(function, BuiltinMethodType) and isinstance(function.__self__, (list, dict, set)):
+        return _mutation(function) if function.__name__ in _MUTATORS else function
     try:
         return _TWINS.get(function, function)
     except TypeError:  # not hashable
@@ -208,6 +225,21 @@ def _argument(x: Any) -> Any:
 def _converted(function: FunctionType | MethodType) -> Any:
     conversion = current()
     return function if conversion is None else conversion.converted(function)
+
+
+def changed(thing: Any) -> Any:
+    """An object whose attribute rewritten code sets or deletes."""
+    conversion = current()
+    if conversion is None or isinstance(thing, (Tensor, Tracked)) or conversion.owns(thing):
+        return thing
+    raise TraceError(
+        message(
+            f"an attribute of a {type(thing).__name__} is set inside of a branch or loop on traced values",
+            location=user_location(),
+            hint="A compiled branch or loop cannot change Python objects: carry the value in a variable, and set the "
+            "attribute after it.",
+        )
+    )
 
 
 def fresh(made: Any) -> Any:

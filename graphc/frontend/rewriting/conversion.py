@@ -1,4 +1,4 @@
-"""The state of a trace of rewritten functions: which functions are rewritten, which Python objects belong to which region. Layer 5.
+"""The state of a trace of rewritten functions: what is rewritten, which objects belong to which region. Layer 5, rewriting.
 
 A region is a branch or a loop body on a traced condition. Its Python code runs while tracing although it is not known whether
 and how often it will run; so it may change only those lists, dicts and sets that it made itself.
@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from types import FunctionType, MethodType
 from typing import Any
 
+from graphc.frontend import context
 from graphc.frontend.rewriting.convert import NoSourceError, convert
+from graphc.frontend.source import is_user_code
 
 __all__ = ["Conversion", "current", "rewriting"]
 
@@ -22,9 +24,11 @@ _CURRENT: ContextVar[Conversion | None] = ContextVar("graphc_conversion", defaul
 
 @dataclass(eq=False, slots=True)
 class Conversion:
-    """A rewritten trace in progress. `failures` says why functions stayed as they are."""
+    """A rewritten trace in progress. `roll`: loops of known length are tried as loops of the graph before they are traced round
+    by round. `failures` says why functions stayed as they are."""
 
     operators: Any
+    roll: bool = False
     depth: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     _owners: dict[int, tuple[Any, int]] = field(default_factory=dict)
@@ -40,6 +44,17 @@ class Conversion:
         except NoSourceError as error:
             self.failures[function.__qualname__] = str(error)
             return function
+
+    def of_user(self, function: Any) -> Any:
+        """`converted`, for functions of users; those of libraries stay as they are."""
+        code = getattr(getattr(function, "__func__", function), "__code__", None)
+        return self.converted(function) if code is not None and is_user_code(code) else function
+
+    def root(self, function: Any) -> Any:
+        """What is compiled: a function, a method, or an object that can be called."""
+        if isinstance(function, (FunctionType, MethodType)):
+            return self.of_user(function)
+        return self.of_user(function.__call__) if callable(function) else function
 
     def own(self, made: Any) -> None:
         """Note that the present region made an object; it is kept alive, so that its identity stays its own."""
@@ -68,11 +83,12 @@ def current() -> Conversion | None:
 
 
 @contextmanager
-def rewriting(operators: Any) -> Iterator[Conversion]:
+def rewriting(operators: Any, *, roll: bool = False) -> Iterator[Conversion]:
     """Functions are rewritten for the time being."""
-    conversion = Conversion(operators)
-    token = _CURRENT.set(conversion)
+    conversion = Conversion(operators, roll)
+    token, convert_token = _CURRENT.set(conversion), context.converter.set(conversion.of_user)
     try:
         yield conversion
     finally:
+        context.converter.reset(convert_token)
         _CURRENT.reset(token)

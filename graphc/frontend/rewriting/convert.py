@@ -165,9 +165,16 @@ def _fits(node: ast.FunctionDef, code: CodeType) -> bool:
     if tuple(named) != code.co_varnames[: len(named)]:
         return False
     present = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-    present |= {n.name for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and n.name}
+    present |= {
+        n.name for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and n.name
+    }
     locals_ = [n for n in code.co_varnames[len(named) :] if not n.startswith(".")]
-    imported = {(a.asname or a.name).split(".")[0] for n in ast.walk(node) if isinstance(n, (ast.Import, ast.ImportFrom)) for a in n.names}
+    imported = {
+        (a.asname or a.name).split(".")[0]
+        for n in ast.walk(node)
+        if isinstance(n, (ast.Import, ast.ImportFrom))
+        for a in n.names
+    }
     return all(n in present or n in imported for n in locals_)
 
 
@@ -190,5 +197,5 @@ def _same_code(node: ast.Lambda, code: CodeType) -> bool:
     candidate = next(c for c in compile(tree, code.co_filename, "eval").co_consts if isinstance(c, CodeType))
     positions = getattr(code, "co_positions", None)
     if positions is not None:
-        return list(candidate.co_positions()) == list(positions())
+        return list(getattr(candidate, "co_positions")()) == list(positions())  # noqa: B009
     return candidate.co_names == code.co_names and candidate.co_varnames == code.co_varnames

@@ -6,8 +6,8 @@
         y = g(x)
 
 `state` reads and sets the names that the statement binds. `break`, `continue` and early `return` become flags, and what
-follows them in their block runs unless a flag is up; where one side of an `if` always leaves, what follows moves to the other side,
-so that a function whose paths all return is seen to do so. Nodes keep the user's lines and columns.
+follows them in their block runs unless a flag is up; where one side of an `if` always leaves, what follows moves to the
+other side, so that a function whose paths all return is seen to do so. Nodes keep the user's lines and columns.
 
 Source of the method: Moldovan et al., AutoGraph: imperative-style coding with graph-based performance (MLSys 2019).
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Sequence
+from typing import TypeVar
 
 from graphc.frontend.rewriting.names import bound, declared, exits
 
@@ -43,6 +44,9 @@ def _first_argument(function: ast.FunctionDef) -> str | None:
     return arguments[0].arg if arguments else None
 
 
+NodeT = TypeVar("NodeT", bound=ast.AST)
+
+
 class _Template:
     """Source text whose names in capitals are replaced by nodes, at the place of a given node."""
 
@@ -53,7 +57,10 @@ class _Template:
         tree = copy.deepcopy(self._tree)
         for node in ast.walk(tree):
             if isinstance(node, (ast.expr, ast.stmt, ast.arg)):
-                ast.copy_location(node, place)
+                # One column: Python 3.11 takes the last line of a long callee for that of the call.
+                node.lineno = node.end_lineno = place.lineno  # type: ignore[attr-defined]
+                node.col_offset = place.col_offset  # type: ignore[attr-defined]
+                node.end_col_offset = place.col_offset + 1  # type: ignore[attr-defined]
         return _Replace(parts).visit(tree).body
 
 
@@ -96,6 +103,10 @@ class _Function:
                 *(x for x in (arguments.vararg, arguments.kwarg) if x is not None),
             )
         }
+
+        # Where only elements of a name are set, the name belongs to a scope outside.
+        own = {*self._parameters, *bound(function.body, stores=False)}
+        self._locals = own | self._nonlocals | self._globals
 
     def lowered(self) -> ast.FunctionDef:
         f = self._function
@@ -192,9 +203,7 @@ class _Function:
             case.body = self._block(case.body, loop)
         return [s]
 
-    def _if(
-        self, place: ast.stmt, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]
-    ) -> list[ast.stmt]:
+    def _if(self, place: ast.stmt, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt]) -> list[ast.stmt]:
         names = self._names([*body, *orelse])
         return _IF(
             place,
@@ -249,9 +258,6 @@ class _Function:
                 ITER=s.iter,
                 MORE=more,
                 BODY=[*self._declare(names, s), *body],
-                TARGETS=ast.copy_location(
-                    ast.Tuple([ast.copy_location(ast.Constant(n), s) for n in bound([s.target])], ast.Load()), s
-                ),
                 **self._access(names, s),
             ),
         ]
@@ -292,8 +298,19 @@ class _Function:
 
     def _names(self, nodes: Sequence[ast.AST]) -> list[str]:
         """The names that make up the state of a region."""
-        helpers = (f"{PREFIX}_then", f"{PREFIX}_else", f"{PREFIX}_body", f"{PREFIX}_test", f"{PREFIX}_state", f"{PREFIX}_item")
-        names = [n for n in bound(_flattened(nodes)) if not n.startswith(helpers) and n not in self._handlers]
+        helpers = (
+            f"{PREFIX}_then",
+            f"{PREFIX}_else",
+            f"{PREFIX}_body",
+            f"{PREFIX}_test",
+            f"{PREFIX}_state",
+            f"{PREFIX}_item",
+        )
+        names = [
+            n
+            for n in bound(_flattened(nodes), stores=True)
+            if (n in self._locals or n.startswith(PREFIX)) and not n.startswith(helpers) and n not in self._handlers
+        ]
         self._state.update(dict.fromkeys(names))
         return names
 
@@ -350,7 +367,7 @@ def _with(node: ast.If, *, body: list[ast.stmt] | None = None, orelse: list[ast.
     return ast.copy_location(new, node)
 
 
-def _relocated(node: ast.AST, place: ast.AST) -> ast.AST:
+def _relocated(node: NodeT, place: ast.AST) -> NodeT:
     for inner in ast.walk(node):
         if isinstance(inner, (ast.expr, ast.stmt)) and not hasattr(inner, "lineno"):
             ast.copy_location(inner, place)
@@ -393,7 +410,11 @@ def _is_plain(function: ast.FunctionDef) -> bool:
         node = stack.pop()
         if isinstance(node, (ast.Yield, ast.YieldFrom, ast.Await)):
             return False
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("locals", "eval", "exec"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("locals", "eval", "exec")
+        ):
             return False
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
             stack.extend(ast.iter_child_nodes(node))
@@ -416,7 +437,7 @@ def _store(name: str) -> ast.expr:
 
 
 def _not(flag: str, place: ast.AST) -> ast.expr:
-    return _relocated(_NOT(place, OPERAND=ast.Name(flag, ast.Load())), place)  # type: ignore[return-value]
+    return _relocated(_NOT(place, OPERAND=ast.Name(flag, ast.Load())), place)
 
 
 # -- expressions -------------------------------------------------------------------------------------------------------
@@ -444,14 +465,15 @@ class _Expressions(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if self._private and node.attr.startswith("__") and not node.attr.endswith("__"):
             node.attr = f"_{self._private.lstrip('_')}{node.attr}"
-        return self.generic_visit(node)
+        self.generic_visit(node)
+        if isinstance(node.ctx, (ast.Store, ast.Del)):
+            node.value = _CHANGED(node, THING=node.value)
+        return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         name = node.func.id if isinstance(node.func, ast.Name) else None
         if name == "super" and not node.args and not node.keywords and self._first is not None:
-            node.args = [
-                ast.copy_location(ast.Name(n, ast.Load()), node) for n in ("__class__", self._first)
-            ]
+            node.args = [ast.copy_location(ast.Name(n, ast.Load()), node) for n in ("__class__", self._first)]
             return node
         node = self.generic_visit(node)  # type: ignore[assignment]
         if name not in _FRAME_BOUND:
@@ -521,6 +543,7 @@ _AND = _ExpressionTemplate(f"{PREFIX}.and_(LEFT, lambda: RIGHT)")
 _OR = _ExpressionTemplate(f"{PREFIX}.or_(LEFT, lambda: RIGHT)")
 _IFEXP = _ExpressionTemplate(f"{PREFIX}.choose(TEST, lambda: THEN, lambda: ORELSE)")
 _FRESH = _ExpressionTemplate(f"{PREFIX}.fresh(MADE)")
+_CHANGED = _ExpressionTemplate(f"{PREFIX}.changed(THING)")
 _CALLEE = _ExpressionTemplate(f"{PREFIX}.callee(FUNCTION)")
 
 _UNDEFINED = _Template(f"TARGET = {PREFIX}.Undefined(TEXT)")
@@ -555,6 +578,6 @@ _FOR = _Template(
     _STATE
     + f"""
 def {PREFIX}_body({PREFIX}_item): BODY
-{PREFIX}.for_(ITER, {PREFIX}_body, MORE, {PREFIX}_state_get, {PREFIX}_state_set, NAMES, TARGETS)
+{PREFIX}.for_(ITER, {PREFIX}_body, MORE, {PREFIX}_state_get, {PREFIX}_state_set, NAMES)
 """
 )

@@ -16,8 +16,9 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 class _Binding(ast.NodeVisitor):
     """Collects names in order of their first binding."""
 
-    def __init__(self) -> None:
+    def __init__(self, stores: bool) -> None:
         self.names: dict[str, None] = {}
+        self._stores = stores
 
     def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, (ast.Store, ast.Del)):
@@ -25,7 +26,7 @@ class _Binding(ast.NodeVisitor):
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         # x[i] = v: what x holds becomes another value.
-        if isinstance(node.ctx, (ast.Store, ast.Del)):
+        if self._stores and isinstance(node.ctx, (ast.Store, ast.Del)):
             root: ast.expr = node
             while isinstance(root, ast.Subscript):
                 root = root.value
@@ -68,9 +69,9 @@ class _Binding(ast.NodeVisitor):
         self.generic_visit(node)
 
 
-def bound(nodes: Iterable[ast.AST]) -> tuple[str, ...]:
-    """Names that the nodes bind, rebind, delete or store elements of, in order."""
-    visitor = _Binding()
+def bound(nodes: Iterable[ast.AST], *, stores: bool) -> tuple[str, ...]:
+    """Names that the nodes bind or delete, and, with `stores`, those whose elements they set; in order."""
+    visitor = _Binding(stores)
     for node in nodes:
         visitor.visit(node)
     return tuple(visitor.names)

@@ -6,18 +6,29 @@ to the other midway. If it is, the region becomes a node (`regions`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.rewriting import regions
-from graphc.frontend.rewriting.callees import TracedRange, callee
-from graphc.frontend.rewriting.regions import State, Undefined
+from graphc.frontend.rewriting.callees import callee, changed, fresh
+from graphc.frontend.rewriting.values import State, Undefined, check_defined
 from graphc.frontend.tensor import Tensor
 
-__all__ = ["Undefined", "and_", "callee", "choose", "for_", "if_", "not_", "or_", "returned", "while_"]
+__all__ = [
+    "Undefined",
+    "and_",
+    "callee",
+    "changed",
+    "choose",
+    "for_",
+    "fresh",
+    "if_",
+    "not_",
+    "or_",
+    "returned",
+    "while_",
+]
 
 Thunk = Callable[[], Any]
 
@@ -50,7 +61,7 @@ def while_(
     while True:
         holds = test()
         if isinstance(holds, Tensor):
-            regions.loop(test, body, State(names, get, set_))
+            regions.loop(holds, test, body, State(names, get, set_))
             return
         if not holds:
             return
@@ -64,37 +75,9 @@ def for_(
     get: Callable[[], tuple[Any, ...]],
     set_: Callable[[tuple[Any, ...]], None],
     names: tuple[str, ...],
-    targets: tuple[str, ...],
 ) -> None:
-    """`for item in items: body(item)`, as long as `more()` holds. `targets` are the names that an item is bound to."""
-    if isinstance(items, (Tensor, TracedRange)):
-        regions.iterate(items, body, more, State(names, get, set_), targets)
-        return
-    if isinstance(items, range) and regions.rolls(items) and regions.rolled(items, body, more, State(names, get, set_), targets):
-        return
-    _python_for(items, body, more, State(names, get, set_), targets)
-
-
-def _python_for(
-    items: Iterable[Any], body: Callable[[Any], None], more: Thunk | None, state: State, targets: tuple[str, ...]
-) -> None:
-    if more is None:
-        for item in items:
-            body(item)
-        return
-    for item in items:
-        holds = more()
-        if isinstance(holds, Tensor):
-            # Whether the loop goes on is known at run time only: the rest of the items under a condition each.
-            regions.branch(holds, lambda item=item: body(item), _nothing, state)  # type: ignore[misc]
-        elif holds:
-            body(item)
-        else:
-            return
-
-
-def _nothing() -> None:
-    pass
+    """`for item in items: body(item)`, as long as `more()` holds."""
+    regions.iterate(items, body, more, State(names, get, set_))
 
 
 def and_(left: Any, right: Thunk) -> Any:
@@ -129,9 +112,7 @@ def returned(done: Any, value: Any) -> Any:
     """What a function with early returns gives: `value` if it has returned, else None."""
     if isinstance(done, Tensor):
         raise regions.no_value(done)
-    return value if done else None
-
-
-def is_static(x: Any) -> bool:
-    """Whether Python can look at a value while tracing."""
-    return not isinstance(x, (Tensor, np.ndarray))
+    if not done:
+        return None
+    check_defined(value)
+    return value

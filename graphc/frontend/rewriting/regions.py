@@ -1,17 +1,17 @@
 """Branches and loops on traced conditions: regions of Python code become graphs held by control nodes. Layer 5, rewriting.
 
-A branch runs both sides once each, with the names as they were, and merges what they left in the names. Values must agree in shape and
-dtype (Python numbers take the other side's dtype); a name for which they do not is undefined afterwards, and says why when
-it is used.
+A branch runs both sides once each, with the names as they were, and merges what they left in the names. Values must agree in
+shape and dtype (Python numbers take the other side's dtype); a name for which they do not is undefined afterwards, and says
+why when it is used.
 
-A loop's carries are the names that its body binds. `while` is rotated: the first test is made before the loop, the others at the end
-of the body, so the condition is a carry as well. A loop whose number of rounds is known runs its first round outside: it binds the
-names that only the body binds, and gives Python numbers their dtypes.
+A loop's carries are the names that its body binds. `while` is rotated: the first test is made before the loop, the others at
+the end of the body, so the condition is a carry as well. A loop whose number of rounds is known runs its first round outside:
+it binds the names that only the body binds, and gives Python numbers their dtypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,22 +19,23 @@ import numpy as np
 
 from graphc.dtypes import bool_
 from graphc.errors import GraphcError, ShapeError, TraceError, message
-from graphc.frontend import context, control, pytree
+from graphc.frontend import context, pytree
 from graphc.frontend.elementwise import apply_ufunc
-from graphc.frontend.promotion import as_tensor, convert, op, result_dtype
+from graphc.frontend.promotion import as_tensor, convert, op
 from graphc.frontend.rewriting.callees import TracedRange
 from graphc.frontend.rewriting.conversion import current
+from graphc.frontend.rewriting.nodes import apply_cond, apply_while
 from graphc.frontend.rewriting.values import RETURN_VALUE, Left, Own, State, Undefined, is_number, left_in
 from graphc.frontend.source import user_location
 from graphc.frontend.subtrace import Argument, Result, Sub, argument_of, subtrace
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, rank_zero
 from graphc.frontend.trace import Traced
 from graphc.ir.graph import Value, constant, full, make
 from graphc.ir.types import TensorType
 
-__all__ = ["branch", "choose", "iterate", "loop", "no_value", "predicate", "rolled", "rolls"]
+__all__ = ["branch", "choose", "iterate", "loop", "no_value", "predicate"]
 
-#: A range of this many rounds or more is tried as a loop before it is unrolled.
+#: Loops of fewer rounds are never tried as loops of the graph.
 _ROLL = 8
 
 Thunk = Callable[[], Any]
@@ -125,7 +126,7 @@ def branch(test: Tensor, then: Thunk, orelse: Thunk, state: State) -> None:
     merge = _Merge(sides)
     merged = [merge.name(name, *pair) for name, *pair in zip(state.names, sides[0].left, sides[1].left, strict=True)]
     subs = [_with_outputs(side.sub, values) for side, values in zip(sides, merge.outputs, strict=True)]
-    results = control.apply_cond(condition, subs[0], subs[1])
+    results = apply_cond(condition, subs[0], subs[1])
     state.set(tuple(_resolved(value, results) for value in merged))
 
 
@@ -143,13 +144,15 @@ def choose(test: Tensor, then: Thunk, orelse: Thunk) -> Any:
     return result[0]
 
 
-@dataclass(frozen=True, slots=True)
 class _Joined:
-    """A leaf of the state after a control node: its result `index`."""
+    """A leaf of the state after a control node: its result `index`. (Not a dataclass: those are containers of leaves.)"""
 
-    index: int
-    kind: str
-    weak: bool
+    __slots__ = ("index", "kind", "weak")
+
+    def __init__(self, index: int, kind: str, weak: bool) -> None:
+        self.index = index
+        self.kind = kind
+        self.weak = weak
 
 
 def _resolved(value: Any, results: Sequence[Tensor]) -> Any:
@@ -241,7 +244,7 @@ def _is_same(a: Any, b: Any) -> bool:
         return True
     if isinstance(a, (Own, np.ndarray)) or type(a) is not type(b):
         return False
-    return bool(a == b) or (a != a and b != b)
+    return bool(a == b) or repr(a) == repr(b) == "nan"
 
 
 def _shown(x: Any) -> str:
@@ -305,7 +308,7 @@ def _with_outputs(sub: Sub, values: Sequence[Value]) -> Sub:
 # -- loops --------------------------------------------------------------------------------------------------------------------
 
 
-def loop(holds: Tensor, test: Thunk, body: Thunk, state: State) -> None:
+def loop(holds: Tensor, test: Thunk, body: Thunk, state: State, statement: str = "while") -> None:
     """`while test(): body()`, where the first test gave `holds`."""
     before = state.get()
 
@@ -313,16 +316,18 @@ def loop(holds: Tensor, test: Thunk, body: Thunk, state: State) -> None:
         body()
         return predicate(as_tensor(test()))
 
-    carried = _Carries("while", state.names, before)
+    carried = _Carries(statement, state.names, before)
     while True:
-        side = _traced(run, state, [Argument(_BOOL), *carried.types], lambda _, *handles: carried.bind(state, handles), "a loop")
+        side = _traced(
+            run, state, [Argument(_BOOL), *carried.types], lambda _, *handles: carried.bind(state, handles), "a loop"
+        )
         going, *left = side.left
         assert isinstance(going, Left)
         values = carried.settle(side.sub, left)
         if values is not None:
             break
     sub = _with_outputs(side.sub, [_value(side.sub, going.leaves[0], _BOOL), *values])
-    results = control.apply_while(sub, [predicate(holds), *carried.initial()])
+    results = apply_while(sub, [predicate(holds), *carried.initial()])
     state.set(carried.after(left, results[1:]))
 
 
@@ -405,7 +410,9 @@ class _Carries:
                         continue
                     if not is_number(leaf) or not (isinstance(new, Own) or is_number(new)):
                         if not _is_same(leaf, new):
-                            raise self._changed(i, after.paths[k], f"is {_shown(leaf)} before a round and {_shown(new)} after it")
+                            raise self._changed(
+                                i, after.paths[k], f"is {_shown(leaf)} before a round and {_shown(new)} after it"
+                            )
                         continue
                     self._rebound.add(i)
                     again = True
@@ -414,9 +421,7 @@ class _Carries:
                 found = _type(sub, new)
                 common = _common(wanted, found)
                 if common is None or (not wanted.weak and common.type != wanted.type):
-                    raise self._changed(
-                        i, after.paths[k], f"is {wanted.type} before a round and {found.type} after it"
-                    )
+                    raise self._changed(i, after.paths[k], f"is {wanted.type} before a round and {found.type} after it")
                 if (common.type, common.weak) != (wanted.type, wanted.weak) and wanted.weak:
                     self._types[i, k] = common
                     again = True
@@ -429,12 +434,15 @@ class _Carries:
         return values
 
     def _placeholder(self, sub: Sub, after: Left) -> Any:
-        leaves = [
-            np.zeros(t.type.shape, t.type.dtype.numpy) if isinstance(x, Own) or is_number(x) else x
-            for x, t in ((x, _type(sub, x) if isinstance(x, Own) or is_number(x) else None) for x in after.leaves)
-            if t is not None or True
-        ]
-        return pytree.unflatten(after.structure, leaves)
+        """Zeros for a value that the body returns: what is carried until a round returns, and nobody looks at."""
+
+        def zeros(leaf: Any) -> Any:
+            if not (isinstance(leaf, Own) or is_number(leaf)):
+                return leaf
+            wanted = _type(sub, leaf).type
+            return np.zeros(wanted.shape, wanted.dtype.numpy)
+
+        return pytree.unflatten(after.structure, [zeros(leaf) for leaf in after.leaves])
 
     def _changed(self, i: int, path: str, why: str) -> TraceError:
         name = "the returned value" if self._names[i] == RETURN_VALUE else f"variable '{self._names[i]}{path}'"
@@ -442,8 +450,8 @@ class _Carries:
             message(
                 f"{name} {why} of a `{self._statement}` loop on traced values",
                 location=user_location(),
-                hint="A compiled loop keeps the shape and dtype of its variables: give it the final shape and dtype before the loop "
-                "(np.zeros(n) instead of a growing list; 0.0 instead of None).",
+                hint="A compiled loop keeps the shape and dtype of its variables: give it the final shape and dtype before "
+                "the loop (np.zeros(n) instead of a growing list; 0.0 instead of None).",
             )
         )
 
@@ -456,5 +464,116 @@ class _Carries:
         values = list(self._filled(self._values, handles))
         for i, after in enumerate(left):
             if isinstance(values[i], Undefined) and isinstance(after, Left):
-                values[i] = Undefined(self._names[i], f"is bound in a loop only, which may not run ({_place(self._statement)})")
+                values[i] = Undefined(
+                    self._names[i], f"is bound in a loop only, which may not run ({_place(self._statement)})"
+                )
         return tuple(values)
+
+
+def iterate(items: Any, body: Callable[[Any], None], more: Thunk | None, state: State) -> None:
+    """`for item in items: body(item)` as long as `more()` holds."""
+    if isinstance(items, TracedRange):
+        start, step = items.start, items.step
+        _counted(_length(items), lambda i: start + i * step, body, more, state)
+        return
+    if isinstance(items, Tensor) and not items.shape:
+        raise rank_zero("iteration", items)
+    if not (isinstance(items, (Tensor, range)) and _rolled(items, body, more, state)):
+        _unrolled(items, body, more, state)
+
+
+def _rolled(items: Any, body: Callable[[Any], None], more: Thunk | None, state: State) -> bool:
+    """Run a loop of known length as a loop of the graph, if its rounds after the first are alike; False, and nothing done, if
+    they are not."""
+    conversion = current()
+    if conversion is None or not conversion.roll or len(items) < _ROLL:
+        return False
+
+    def item(i: Any) -> Any:
+        if isinstance(items, range) and isinstance(i, Tensor):
+            return i * items.step + items.start  # type: ignore[operator]
+        return items[i]
+
+    def attempt() -> None:
+        before = state.get()
+        state.set(tuple(map(_apart, before)))
+        try:
+            with conversion.region():
+                _peeled(len(items), item, body, more, state)
+        finally:
+            state.set(before)
+
+    try:
+        subtrace(attempt, (), name="a loop")
+    except GraphcError:
+        return False
+    _peeled(len(items), item, body, more, state)
+    return True
+
+
+def _unrolled(items: Iterable[Any], body: Callable[[Any], None], more: Thunk | None, state: State) -> None:
+    """Run a loop round by round while tracing."""
+    for item in items:
+        holds = True if more is None else more()
+        if isinstance(holds, Tensor):
+            # Whether the loop goes on is known at run time only: each of the other rounds under a condition.
+            branch(holds, lambda item=item: body(item), _nothing, state)  # type: ignore[misc]
+        elif holds:
+            body(item)
+        else:
+            return
+
+
+def _nothing() -> None:
+    pass
+
+
+def _peeled(
+    count: int, item: Callable[[Any], Any], body: Callable[[Any], None], more: Thunk | None, state: State
+) -> None:
+    """A loop of `count` rounds, at least one, the first of which is traced outside of it: it binds the names that only the body
+    binds, and gives Python numbers the dtype and shape that they keep."""
+    body(item(0))
+    _counted(count - 1, lambda i: item(i + 1), body, more, state)
+
+
+def _counted(
+    count: Any, item: Callable[[Any], Any], body: Callable[[Any], None], more: Thunk | None, state: State
+) -> None:
+    """`for i in range(count): body(item(i))` as long as `more()` holds."""
+    holds = True if more is None else more()
+    if not isinstance(holds, Tensor) and not holds:
+        return
+    started = apply_ufunc("greater", count, 0)
+    if isinstance(holds, Tensor):
+        started = apply_ufunc("logical_and", started, predicate(holds))
+    number: list[Any] = [0]
+
+    def one_round() -> None:
+        body(item(number[0]))
+        number[0] = number[0] + 1
+
+    def goes_on() -> Any:
+        inside = apply_ufunc("less", number[0], count)
+        again = True if more is None else more()
+        return apply_ufunc("logical_and", inside, predicate(as_tensor(again)))
+
+    extended = State(
+        (*state.names, "the number of the round"),
+        lambda: (*state.get(), number[0]),
+        lambda values: _set_with_number(state, number, values),
+    )
+    loop(started, goes_on, one_round, extended, "for")
+
+
+def _set_with_number(state: State, number: list[Any], values: tuple[Any, ...]) -> None:
+    state.set(values[:-1])
+    number[0] = values[-1]
+
+
+def _length(items: TracedRange) -> Tensor:
+    """The number of rounds of a range with traced bounds (negative for none)."""
+    extent = items.stop - items.start
+    if items.step > 0:
+        return (extent + (items.step - 1)) // items.step
+    return (-extent + (-items.step - 1)) // -items.step

@@ -38,7 +38,9 @@ class Undefined:
     def fail(self) -> TraceError | UnboundLocalError:
         """The error for a use."""
         if not self.why:
-            return UnboundLocalError(f"cannot access local variable {self.name!r} where it is not associated with a value")
+            return UnboundLocalError(
+                f"cannot access local variable {self.name!r} where it is not associated with a value"
+            )
         return TraceError(
             message(
                 f"variable {self.name!r} {self.why}",
@@ -55,7 +57,9 @@ class Undefined:
             raise AttributeError(name)
         raise self.fail()
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _use
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = (
+        _use
+    )
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __invert__ = _use
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __lshift__ = __rshift__ = __lt__ = __le__ = __gt__ = __ge__ = _use
     __bool__ = __int__ = __float__ = __index__ = __len__ = __iter__ = __getitem__ = __setitem__ = __call__ = _use
@@ -76,8 +80,8 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A leaf that is output `index` of the region's graph, and how its handle was; `outer` is the tensor itself where it comes from
-    outside of the region."""
+    """A leaf that is output `index` of the region's graph, and how its handle was; `outer` is the tensor itself where it comes
+    from outside of the region."""
 
     index: int
     kind: str
@@ -99,10 +103,12 @@ def left_in(value: Any, trace: Trace, outputs: list[Tensor]) -> Left:
     leaves, paths, structure = pytree.flatten(value)
     found: list[Any] = []
     for leaf in leaves:
-        if isinstance(leaf, Tensor):
-            traced = isinstance(leaf, Traced)
-            outer = None if traced and leaf._trace is trace else leaf
-            found.append(Own(len(outputs), leaf.kind if traced else "tensor", traced and leaf.weak, outer))
+        if isinstance(leaf, Traced):
+            outer = None if leaf._trace is trace else leaf
+            found.append(Own(len(outputs), leaf.kind, leaf.weak, outer))
+            outputs.append(leaf)
+        elif isinstance(leaf, Tensor):
+            found.append(Own(len(outputs), "tensor", False, leaf))
             outputs.append(leaf)
         else:
             found.append(leaf)
