@@ -263,6 +263,7 @@ class Tensor:
         trace = context.trace.get()
         if trace is not None:
             if trace.rewrites:
+                trace.wants_rewriting = True
                 raise context.RewriteNeeded
             raise TracerConversionError(
                 message(

@@ -19,6 +19,7 @@ import numpy as np
 
 from graphc.errors import StateError, TraceError, TracerConversionError, message
 from graphc.frontend import context
+from graphc.frontend.rewriting.conversion import current
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked
 from graphc.frontend.tape import Leaf, Reference
@@ -63,6 +64,14 @@ _WAY_ON = (
 
 def _way_on(asked: str) -> str:
     return next((hint for start, hint in _WAYS_ON if asked.startswith(start)), _WAY_ON)
+
+
+def _not_rewritten() -> str:
+    """Why control flow did not become part of the graph, if functions were to be rewritten and could not be."""
+    conversion = current()
+    if conversion is None or not conversion.failures:
+        return ""
+    return f"Its control flow cannot become part of the graph: {'; '.join(conversion.failures.values())}. "
 
 
 class Traced(Tensor):
@@ -137,6 +146,7 @@ class Traced(Tensor):
     def concrete(self, asked: str) -> NoReturn:
         self._trace.check_open(self)
         if self._trace.rewrites:
+            self._trace.wants_rewriting = True
             raise context.RewriteNeeded
         where = user_location()
         inside = f" in {self._trace.name}" if self._trace.nested else ""
@@ -145,7 +155,7 @@ class Traced(Tensor):
                 f"{asked} asks for the value of a traced array{inside}",
                 operands=[("array", self.type)],
                 location=where,
-                hint=_way_on(asked),
+                hint=_not_rewritten() + _way_on(asked),
             )
         )
         self._trace.refused = error, where
@@ -225,6 +235,7 @@ class Trace:
     closed: bool = False
     #: Whether asking for a value asks for rewritten functions first.
     rewrites: bool = False
+    wants_rewriting: bool = False
     #: How often one line may add ops before its loop is tried as a loop of the graph; None: as often as it likes.
     patience: int | None = None
     _repeats: dict[Location, int] = field(default_factory=dict)

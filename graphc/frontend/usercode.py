@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import GraphcError, TraceError, message
+from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.trace import Trace, Traced
 
@@ -27,14 +28,19 @@ def call_user(trace: Trace, function: Callable[..., Any], args: tuple[Any, ...],
     before = _global_numbers()
     try:
         result = function(*args, **kwargs)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        if trace.wants_rewriting:  # NumPy puts an error of its own in the place of what it did not expect
+            raise context.RewriteNeeded from None
         if (
-            not isinstance(error, GraphcError)
+            isinstance(error, (TypeError, ValueError))
+            and not isinstance(error, GraphcError)
             and trace.refused is not None
             and _line_of(error) == str(trace.refused[1])
         ):
             raise trace.refused[0] from None
         raise
+    if trace.wants_rewriting:
+        raise context.RewriteNeeded
     after = _global_numbers()
     if after is not None and (_drawn(after) if before is None else _differ(before["state"], after["state"])):
         if before is not None:

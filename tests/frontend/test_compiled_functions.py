@@ -419,13 +419,10 @@ def _here() -> str:
 @pytest.mark.parametrize(
     "body",
     [
-        lambda x: 1 if x.sum() > 0 else 2,
-        lambda x: float(x.sum()),
-        lambda x: int(x.sum()),
-        lambda x: bool(x.any()),
         lambda x: [0] * x.argmax(),
+        lambda x: [y for y in x if y > 0],
+        lambda x: np.zeros(x.argmax()),
         np.asarray,
-        lambda x: np.array([x, x]),
         lambda x: x.item(),
         lambda x: x.tolist(),
         lambda x: x.numpy(),

@@ -17,6 +17,7 @@ names NAME` a line whose error must name NAME (a file, a variable of the environ
 from __future__ import annotations
 
 import builtins
+import linecache
 import re
 import tempfile
 import warnings
@@ -126,7 +127,9 @@ def outcome(case: Case, folder: Path, patch: Patch, mode: Any) -> tuple[str, str
         m=np.ones((3, 4), np.float32),
         n=np.array([1, 2, 3]),
     )
-    code = compile(case.program, str(folder / "user.py"), "exec")
+    path = str(folder / "user.py")
+    linecache.cache[path] = (len(case.program), None, case.program.splitlines(keepends=True), path)
+    code = compile(case.program, path, "exec")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -34,9 +34,8 @@ model = nn.Linear(4, 3)
 number = 3
 
 def wrong(x):
-    if x.sum() > 0:
-        return x
-    return -x
+    numbers = x.tolist()
+    return numbers
 """
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import StructureError, TraceError, message
+from graphc.errors import GraphcError, StructureError, TraceError, message
 from graphc.frontend import context, creation
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, op
@@ -125,7 +125,13 @@ def _creation(numpy_function: Callable[..., Any]) -> Callable[..., Any]:
         if trace is None:
             return numpy_function(*args, **kwargs)
         if any(map(_has_tensor, args)) or any(map(_has_tensor, kwargs.values())):
-            return _of_tensors(numpy_function, args, kwargs)
+            try:
+                return _of_tensors(numpy_function, args, kwargs)
+            except (TypeError, ValueError) as error:
+                # NumPy hides a refusal to give a value behind an error of its own.
+                if isinstance(error, GraphcError) or trace.refused is None:
+                    raise
+                raise trace.refused[0] from None
         return trace.constant(numpy_function(*args, **kwargs))
 
     return create
