@@ -244,6 +244,8 @@ from graphc.frontend.special import digamma as digamma
 from graphc.frontend.special import erfinv as erfinv
 from graphc.frontend.special import lgamma as lgamma
 from graphc.frontend.special import polygamma as polygamma
+from graphc.frontend.stateless import functional_call as functional_call
+from graphc.frontend.stateless import stack_module_state as stack_module_state
 from graphc.frontend.statistics import average as average
 from graphc.frontend.statistics import bincount as bincount
 from graphc.frontend.statistics import corrcoef as corrcoef

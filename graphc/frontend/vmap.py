@@ -179,7 +179,7 @@ def _leaves(
 def _leaf(value: Any, axis: int | None, path: str) -> _Leaf:
     if axis is None or value is None:
         return _Leaf(value, None, path)
-    if not isinstance(value, (Tensor, np.ndarray, np.generic, bool, int, float)):
+    if not isinstance(value, (Tensor, np.ndarray, np.generic, bool, int, float, complex)):
         raise StructureError(
             message(
                 f"vmap: {path} is a {type(value).__name__}, which has no axis of examples",

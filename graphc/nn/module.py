@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NamedTuple, TypeVar
 from weakref import ref
@@ -341,6 +342,24 @@ class Module(Tracked):
             _watch(module)
             for name, value in own(module):
                 yield _join(path, name), value
+
+    @contextmanager
+    def _swapped(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Other tensors in the places of parameters and buffers, by name, for a while. Attributes are not "set": neither the
+        structure version nor what is compiled notices."""
+        places = [
+            (module, name, old, _join(path, name))
+            for path, module in _walk(self, "", once=False)
+            for name, old in (*module._own_parameters(), *module._own_buffers(False))
+        ]
+        new = {id(old): values[full] for _, _, old, full in places if full in values}
+        try:
+            for module, name, old, _ in places:
+                module.__dict__[name] = new.get(id(old), old)
+            yield
+        finally:
+            for module, name, old, _ in places:
+                module.__dict__[name] = old
 
     # -- modes and gradients --------------------------------------------------------------------------------------------
 
