@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from graphc.frontend.trace import Trace
 
-__all__ = ["RewriteNeeded", "converter", "enable_grad", "grad_enabled", "is_grad_enabled", "no_grad", "trace"]
+__all__ = [
+    "RewriteNeeded",
+    "converter",
+    "enable_grad",
+    "grad_enabled",
+    "is_grad_enabled",
+    "no_grad",
+    "rewritten",
+    "trace",
+]
 
 grad_enabled: ContextVar[bool] = ContextVar("graphc_grad_enabled", default=True)
 trace: ContextVar[Trace | None] = ContextVar("graphc_trace", default=None)
@@ -31,6 +40,12 @@ class RewriteNeeded(BaseException):
     def __init__(self, *, roll: bool = False) -> None:
         super().__init__()
         self.roll = roll
+
+
+def rewritten(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What to call in the place of a function that a user gave to a transform."""
+    convert = converter.get()
+    return function if convert is None else convert(function)
 
 
 class _GradMode(ContextDecorator):

@@ -202,7 +202,7 @@ def record_call(
                 arrays = arrays and array_kind(leaf)
             replaced[n] = pytree.unflatten(structure, inside)
         try:
-            result = function(*replaced, **kwargs)
+            result = context.rewritten(function)(*replaced, **kwargs)
         finally:
             for reference in references:
                 if isinstance(reference, Leaf):

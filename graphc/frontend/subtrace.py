@@ -154,8 +154,8 @@ class SubTrace(Trace):
 
     nested = True
 
-    def __init__(self, name: str, outer: Trace | None) -> None:
-        super().__init__(name, rewrites=outer is not None and outer.rewrites)
+    def __init__(self, name: str, outer: Trace | None, rewrites: bool) -> None:
+        super().__init__(name, rewrites=rewrites if outer is None else outer.rewrites)
         self.outer = outer
         self._recording = context.grad_enabled.get()
         self._detached: dict[int, bool] = {}
@@ -325,6 +325,7 @@ def subtrace(
     *,
     name: str = "body",
     structure: pytree.Structure | None = None,
+    rewrites: bool = False,
 ) -> Sub:
     """Trace `function` on arguments of the given types into a closed graph.
 
@@ -338,6 +339,8 @@ def subtrace(
         What messages call the function ("the body of scan"), and the graph's name.
     structure
         Of (args, kwargs) over the arguments; by default each argument is a positional one.
+    rewrites
+        Without an outer trace: asking for the value of a traced array raises `context.RewriteNeeded`.
 
     Raises
     ------
@@ -349,7 +352,7 @@ def subtrace(
         If `.grad` of a captured tensor is used.
     """
     outer = context.trace.get()
-    trace = SubTrace(name, outer)
+    trace = SubTrace(name, outer, rewrites)
     token = context.trace.set(trace)
     try:
         handles = [trace.add_argument(a.type, a.name, a.kind, weak=a.weak, requires_grad=False) for a in arguments]

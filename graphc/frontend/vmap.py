@@ -21,6 +21,8 @@ from graphc.frontend import context, pytree
 from graphc.frontend.axes import argument_names, axis_of, spread_axes
 from graphc.frontend.promotion import as_tensor, describe, op
 from graphc.frontend.replay import replay
+from graphc.frontend.rewriting import operators
+from graphc.frontend.rewriting.conversion import rewriting
 from graphc.frontend.source import user_location
 from graphc.frontend.streams import StreamState, advanced, example_states, made, stride_of
 from graphc.frontend.subtrace import Argument, Result, Sub, Write, argument_of, in_kind, subtrace
@@ -131,7 +133,7 @@ def _call(
     operands = [_in_front(as_tensor(leaf.value), leaf.axis) for leaf in given]
     arguments = [_argument(leaf, x) for leaf, x in zip(given, operands, strict=True)]
     before = made()
-    sub = subtrace(_body(fun, leaves, structure), arguments, name=f"{_name_of(fun)} under vmap")
+    sub = _traced(fun, leaves, structure, arguments)
     strides = _strides(sub, before)
     flags = [leaf.axis is not None for leaf in given] + [k in strides for k in range(len(sub.captures))]
     flags += [False] * sub.effects
@@ -232,6 +234,20 @@ def _argument(leaf: _Leaf, operand: Tensor) -> Argument:
     return Argument(type_, like.kind, like.weak and leaf.axis is None, leaf.path)
 
 
+def _traced(
+    fun: Callable[..., Any], leaves: Sequence[_Leaf], structure: pytree.Structure, arguments: Sequence[Argument]
+) -> Sub:
+    """The graph of `fun` for one example; with its control flow rewritten if it asks for a value that is mapped."""
+    name = f"{_name_of(fun)} under vmap"
+    try:
+        return subtrace(_body(fun, leaves, structure), arguments, name=name, rewrites=True)
+    except context.RewriteNeeded:
+        if context.trace.get() is not None:
+            raise  # the outermost trace begins anew
+    with rewriting(operators):
+        return subtrace(_body(fun, leaves, structure), arguments, name=name)
+
+
 def _body(fun: Callable[..., Any], leaves: Sequence[_Leaf], structure: pytree.Structure) -> Callable[..., Any]:
     """`fun` on the handles of the leaves that are not static. Writing to an argument is an error."""
 
@@ -239,7 +255,7 @@ def _body(fun: Callable[..., Any], leaves: Sequence[_Leaf], structure: pytree.St
         supply = iter(handles)
         values = [h._value for h in handles]
         args, kwargs = pytree.unflatten(structure, [leaf.value if leaf.static else next(supply) for leaf in leaves])
-        result = fun(*args, **kwargs)
+        result = context.rewritten(fun)(*args, **kwargs)
         trace = context.trace.get()
         assert trace is not None
         paths = [leaf.path for leaf in leaves if not leaf.static]

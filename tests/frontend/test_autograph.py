@@ -277,3 +277,19 @@ def test_state_written_in_a_branch_is_written_if_it_runs():
 def test_autograph_can_be_turned_off():
     with pytest.raises(gx.errors.TracerConversionError, match="truth value"):
         gx.compile(branches, autograph=False)(np.arange(3.0))
+
+
+def halvings(x):
+    n = 0
+    while x > 1 and n < 20:
+        x = x / 2 if x > 3 else x - 1
+        n += 1
+    return n, x
+
+
+@pytest.mark.parametrize("mode", [lambda f: f, gx.compile], ids=["dynamic", "compiled"])
+def test_vmap_of_loops_with_different_numbers_of_rounds(mode):
+    xs = np.array([1.0, 7.0, 100.0, 0.5])
+    rounds, values = mode(gx.vmap(halvings))(xs)
+    np.testing.assert_array_equal(rounds, [halvings(x)[0] for x in xs])
+    np.testing.assert_array_equal(values, [halvings(x)[1] for x in xs])
