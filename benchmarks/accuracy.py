@@ -247,21 +247,37 @@ def measure32(op: Elementwise, chunks: Iterator[Sequence[Array]], run: Callable[
     run = run or compiled(op, float32, CHUNK)
     found = Errors()
     for operands in chunks:
-        got, exact = run(*operands), reference32(op, *operands)
-        # Few results differ from the correctly rounded one: only these are looked at. (And all NaN, whose bits are free.)
-        with np.errstate(all="ignore"):
-            differ = np.flatnonzero(got.view(np.int32) != exact.astype(np.float32).view(np.int32))
-        if differ.size == got.size and np.isnan(got).all() and np.isnan(exact).all():
-            differ = differ[:0]
-        rest = [x[differ] for x in operands]
-        found.add(errors32(got[differ], exact[differ]), rest, got.size - differ.size)
+        _measure(found, run, operands, reference32(op, *operands))
     return found
 
 
+def _measure(found: Errors, run: Callable[..., Array], operands: Sequence[Array], exact: Array) -> None:
+    """Few results differ from the correctly rounded one: only these are looked at. (And all NaN, whose bits are free.)"""
+    got = run(*operands)
+    with np.errstate(all="ignore"):
+        differ = np.flatnonzero(got.view(np.int32) != exact.astype(np.float32).view(np.int32))
+    if differ.size == got.size and np.isnan(got).all() and np.isnan(exact).all():
+        differ = differ[:0]
+    rest = [x[differ] for x in operands]
+    found.add(errors32(got[differ], exact[differ]), rest, got.size - differ.size)
+
+
+#: f(-x) = sign * f(x): the reference is worked out for positive x only.
+_SYMMETRY = dict.fromkeys(("asin", "asinh", "atan", "atanh", "cbrt", "erf", "sin", "sinh", "tan", "tanh"), -1.0)
+_SYMMETRY |= dict.fromkeys(("cos", "cosh"), 1.0)
+
+
 def _unary32(op: Elementwise, stride: int) -> Errors:
-    total = PATTERNS // (CHUNK * stride)
-    chunks = ((x,) for x in tqdm(patterns(stride), op.name, total, mininterval=20, file=sys.stderr))
-    return measure32(op, chunks)
+    sign = _SYMMETRY.get(op.name)
+    stop = PATTERNS if sign is None else PATTERNS // 2
+    run = compiled(op, float32, CHUNK)
+    found = Errors()
+    for x in tqdm(patterns(stride, 0, stop), op.name, stop // (CHUNK * stride), mininterval=20, file=sys.stderr):
+        exact = reference32(op, x)
+        _measure(found, run, (x,), exact)
+        if sign is not None:
+            _measure(found, run, (-x,), exact * sign)
+    return found
 
 
 def _binary32(op: Elementwise, count: int) -> Errors:
@@ -348,6 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = {"f32": asdict(single), "f64": asdict(measure64(op, options.points))}
         print(f"{name}: f32 {single.worst:.4f} at {single.at}, f64 {found['f64']['worst']:.4f} at {found['f64']['at']}")
         if options.stride == 1:
+            measured = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
             measured[name] = found
             kept.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     (DOCS / "accuracy.md").write_text(page(measured), encoding="utf-8")

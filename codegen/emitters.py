@@ -18,6 +18,7 @@ from graphc.codegen.emitted import Emitted
 from graphc.codegen.loop import emit_loop
 from graphc.codegen.rows import emit_cumulative, emit_sort
 from graphc.codegen.scatter import emit_scatter
+from graphc.dtypes import uint64
 from graphc.errors import BoundsError, CompileError, message
 from graphc.ir.access import is_view
 from graphc.ir.graph import Graph, Node, Value, input_value, make, topological
@@ -176,7 +177,8 @@ def _checks_of(inner: Node, outer: Mapping[int, Value], node: Node) -> Iterable[
         if indices.node.op.name != "input":
             raise CompileError(f"the indices of {inner.op.name} must be an operand of its kernel")
         indices = outer[indices.node.attrs["index"]]
-    text = f"{inner.op.name}: index {{detail}} is out of bounds for axis {axis} with size {size}"
+    detail = "{unsigned}" if indices.dtype is uint64 else "{detail}"
+    text = f"{inner.op.name}: index {detail} is out of bounds for axis {axis} with size {size}"
     yield Check(indices, size, mode, Failure("BoundsError", text, indexing_label(inner)))
 
 

@@ -4,8 +4,8 @@
 
 The entry point is one; each graph that a control node holds is another, internal one. A graph function loads pointers,
 works out the places of temporaries, and calls kernels, checks and copies in the planned order. It returns 0, or
-`1 + index into the failures | detail << 32` as soon as a check fails. Where the arena's size depends on symbolic sizes,
-`i64 @graphc_arena(ptr %sizes)` computes it.
+`1 + index into the failures` as soon as a check fails, with the guilty index in the table of sizes behind the host calls'
+callback. Where the arena's size depends on symbolic sizes, `i64 @graphc_arena(ptr %sizes)` computes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from graphc.artifact import ARENA, Failure
+from graphc.artifact import ARENA, DETAIL, Failure
 from graphc.codegen.actions import Action, Check, Home, Layout
 from graphc.codegen.emitted import Argument, Emitted
 from graphc.codegen.helpers import COPY, check_function, copy_function, element
@@ -61,6 +61,7 @@ class _Entry:
         parameters = ["ptr %buffers", "ptr %sizes", "ptr %arena"]
         self.f = Function("i64", f"@{name}", parameters, linkage="dso_local" if exported else "internal")
         self.sizes = Sizes(self.f)
+        self.detail = len(callees.symbols) + DETAIL
         self.helpers: dict[str, str] = {}
         self._loaded: dict[int, str] = {}
         self._dims: dict[Dim, str] = {}
@@ -181,9 +182,10 @@ class _Entry:
         if kind != "i64":
             extend = "sext" if check.indices.dtype.is_signed else "zext"
             index = f.emit(f"{extend} {kind} {index} to i64")
-        detail = f.emit(f"shl i64 {index}, 32")
+        slot = f.emit(f"getelementptr i64, ptr %sizes, i64 {self.detail}")
+        f.do(f"store i64 {index}, ptr {slot}, align 8")
         self.failures.append(check.failure)
-        f.do(f"ret i64 {f.emit(f'or i64 {detail}, {len(self.failures)}')}")
+        f.do(f"ret i64 {len(self.failures)}")
 
 
 def arena_function(size: Dim, symbols: Sequence[int]) -> str:

@@ -10,7 +10,7 @@ status `HOST_FAILED`, at which the graph ends.
 
 from __future__ import annotations
 
-from graphc.artifact import HostCall
+from graphc.artifact import CALLBACK, HostCall
 from graphc.codegen.emitted import Argument, Emitted
 from graphc.codegen.text import Function
 from graphc.errors import CompileError
@@ -71,7 +71,7 @@ def emit_host(name: str, node: Node, number: int, symbols: int) -> Emitted:
     for slot, pointer in enumerate(pointers):
         place = f.emit(f"getelementptr ptr, ptr {table}, i64 {slot}")
         f.do(f"store ptr {pointer}, ptr {place}, align 8")
-    place = f.emit(f"getelementptr i64, ptr %sizes, i64 {symbols}")
+    place = f.emit(f"getelementptr i64, ptr %sizes, i64 {symbols + CALLBACK}")
     callback = f.emit(f"load ptr, ptr {place}, align 8")
     status = f.emit(f"call i64 {callback}(i64 {number}, ptr {table}, ptr %sizes)")
     return Emitted(

@@ -35,6 +35,8 @@ from graphc.errors import ArtifactError
 
 __all__ = [
     "ARENA",
+    "CALLBACK",
+    "DETAIL",
     "ENTRY",
     "FORMAT",
     "HOST_FAILED",
@@ -52,14 +54,16 @@ __all__ = [
     "to_bytes",
 ]
 
-#: The entry point: `i64 (ptr buffers, ptr sizes, ptr arena)`; 0, or 1 + an index into `failures` with a detail above bit 32.
+#: The entry point: `i64 (ptr buffers, ptr sizes, ptr arena)`; 0, or 1 + an index into `failures`.
 ENTRY = "graphc_entry"
 #: Where the arena's size depends on symbolic sizes: `i64 (ptr sizes)` computes it.
 ARENA = "graphc_arena"
+#: Places in the table of sizes behind the symbols: the host calls' callback, a failure's detail (i64, the bits of an index).
+CALLBACK, DETAIL = 0, 1
 #: The entry point's status when a host call raised.
 HOST_FAILED = -1
 #: Version of the file format; another version is refused.
-FORMAT = 2
+FORMAT = 3
 
 _MAGIC = b"graphc\r\n"
 _PREAMBLE = struct.Struct("<8sIIQQ")
@@ -157,7 +161,8 @@ class Failure:
     """What the entry point's status `1 + index` means.
 
     `error` names the builtin exception that NumPy would raise or a class of the error tree; `text` is the message, in
-    which `{detail}` stands for the detail number; `node` names the node for the table of source lines.
+    which `{detail}` stands for the detail number, `{unsigned}` for the same bits as an unsigned number; `node` names the node
+    for the table of source lines.
     """
 
     error: str

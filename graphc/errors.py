@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+import numpy as np
+
 __all__ = [
     "ArtifactError",
+    "AxisError",
     "BatchError",
     "BoundsError",
     "CacheError",
@@ -23,6 +26,7 @@ __all__ = [
     "HostCallError",
     "InterpreterError",
     "LiteralError",
+    "MatrixError",
     "MissingDependencyError",
     "MissingMethodError",
     "NoDerivativeError",
@@ -39,6 +43,7 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedError",
     "VerifyError",
+    "ZeroStepError",
     "message",
 ]
 
@@ -68,6 +73,14 @@ class ShapeError(GraphcError, ValueError):
     """Operands' shapes do not fit, or a shape argument is not legal."""
 
 
+class AxisError(ShapeError, np.exceptions.AxisError):
+    """An axis is not one of the operand's."""
+
+
+class MatrixError(_Placed, ShapeError, np.linalg.LinAlgError):
+    """Matrices are not square, or do not have the inverse or factors that are asked for."""
+
+
 class DTypeError(GraphcError, TypeError):
     """An operand's dtype is not one that the op is defined for."""
 
@@ -78,6 +91,10 @@ class LiteralError(GraphcError, OverflowError):
 
 class OptionError(GraphcError, ValueError):
     """An option has a value that is not legal."""
+
+
+class ZeroStepError(OptionError, ZeroDivisionError):
+    """A range has a step of zero."""
 
 
 class BoundsError(GraphcError, IndexError):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphc.dtypes import from_name
-from graphc.errors import HostCallError
+from graphc.errors import HostCallError, MatrixError
 
 __all__ = ["PRINT", "LocalName", "call", "is_local", "is_portable", "name_of", "resolve"]
 
@@ -154,17 +154,34 @@ def call(
     ------
     HostCallError
         If the results are not as expected.
+    MatrixError
+        A LinAlgError, where NumPy raises one.
     """
     function = getattr(function, "host_function", function)
     if is_numpy(name):
-        with np.errstate(all="ignore"):
-            returned = function(*operands, **keywords)
+        returned = _by_numpy(name, function, operands, keywords, locate)
     else:
         returned = function(*[np.array(x) for x in operands], **keywords)
     results = _as_sequence(returned, len(expected))
     if len(results) != len(expected):
         raise _unexpected(name, f"gave {len(results)} results, declared are {len(expected)}", locate)
     return [_checked(name, result, want, locate) for result, want in zip(results, expected, strict=True)]
+
+
+def _by_numpy(
+    name: str,
+    function: Any,
+    operands: Sequence[Array],
+    keywords: Mapping[str, Any],
+    locate: Callable[[], object] | None,
+) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*operands, **keywords)
+    except np.linalg.LinAlgError as error:
+        what = f"{name.rpartition(':')[2]}: {error}"
+        hint = "Add a small multiple of the identity, or use pinv or lstsq, which take any matrix."
+        raise MatrixError(what, hint=hint, location=None if locate is None else locate()) from error
 
 
 def _as_sequence(returned: Any, wanted: int) -> Sequence[Any]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, UnsupportedError, message
+from graphc.errors import OptionError, ShapeError, StructureError, UnsupportedError, message
 from graphc.frontend.elementwise import apply_ufunc, where
-from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, result_dtype
+from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, refusal, result_dtype
 from graphc.frontend.shaping import (
     concat,
     expand_dims,
@@ -105,12 +105,10 @@ def diagonal(x: Any, /, *, offset: int = 0, axis1: int = 0, axis2: int = 1) -> T
     """
     tensor = as_tensor(x)
     if tensor.ndim < 2:
-        raise ShapeError(
-            message("diagonal: needs rank 2 or more", operands=[("x", describe(tensor))], location=user_location())
-        )
+        raise refusal(ShapeError, "a diagonal needs rank 2 or more", "Insert an axis with x[None].", x=tensor)
     a, b = (normalize_axis("diagonal", axis, tensor.ndim, tensor) for axis in (axis1, axis2))
     if a == b:
-        raise ShapeError(message("diagonal: axis1 and axis2 must differ", location=user_location()))
+        raise refusal(ShapeError, "diagonal: axis1 and axis2 must differ", "Name the matrices' two axes.", x=tensor)
     moved = moveaxis(tensor, (a, b), (-2, -1))
     rows, columns = moved.shape[-2:]
     first = offset if offset >= 0 else -offset * columns
@@ -136,9 +134,7 @@ def diag(x: Any, /, k: int = 0) -> Tensor:
     if tensor.ndim == 2:
         return diagonal(tensor, offset=k)
     if tensor.ndim != 1:
-        raise ShapeError(
-            message("diag: takes rank 1 or 2", operands=[("x", describe(tensor))], location=user_location())
-        )
+        raise refusal(ShapeError, "diag: takes rank 1 or 2", "For stacks of matrices there is gx.diagonal.", x=tensor)
     (count,) = tensor.shape
     size = count + abs(k)
     # Row i of a (count, size + 1) block begins with element i; read as rows of `size`, that is a diagonal.
@@ -162,7 +158,9 @@ def rot90(x: Any, /, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
     tensor = as_tensor(x)
     a, b = (normalize_axis("rot90", axis, tensor.ndim, tensor) for axis in axes)
     if a == b:
-        raise ShapeError(message("rot90: the axes must differ", location=user_location()))
+        raise refusal(
+            ShapeError, "rot90: the axes must differ", "Name the two axes of the plane: axes=(0, 1).", x=tensor
+        )
     turns = k % 4
     if turns == 0:
         return tensor
@@ -176,7 +174,8 @@ def rot90(x: Any, /, k: int = 1, axes: Sequence[int] = (0, 1)) -> Tensor:
 def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Tensor, ...]:
     """Coordinate matrices of coordinate vectors, as `numpy.meshgrid`."""
     if indexing not in ("xy", "ij"):
-        raise ValueError(f"indexing is 'xy' or 'ij', not {indexing!r}")
+        what = f"meshgrid: indexing is 'xy' or 'ij', not {indexing!r}"
+        raise refusal(OptionError, what, "'ij' keeps the order of the vectors, 'xy' exchanges the first two.")
     vectors = [ravel(as_tensor(x)) for x in arrays]
     shape = tuple(v.shape[0] for v in vectors)
     grids = []
@@ -197,7 +196,8 @@ def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]
     else:
         count = indices_or_sections.__index__()
         if count <= 0:
-            raise ShapeError(message("array_split: needs one part or more", location=user_location()))
+            what = f"array_split: there are no {count} parts"
+            raise refusal(ShapeError, what, "Give the number of parts, 1 or more, or places to split at.", x=tensor)
         each, longer = divmod(extent, count)
         bounds = [i * each + min(i, longer) for i in range(count + 1)]
     pairs = itertools.pairwise(bounds)
@@ -225,7 +225,9 @@ def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: 
     """Differences of neighbours along an axis, n times over; as `numpy.diff`. Of bools: whether they differ."""
     tensor = as_tensor(x)
     if n < 0:
-        raise ValueError(f"diff: n cannot be negative, got {n}")
+        raise refusal(
+            OptionError, f"diff: n cannot be negative, got {n}", "n says how often differences are taken.", x=tensor
+        )
     number = normalize_axis("diff", axis, tensor.ndim, tensor)
     parts = [_as_slab(p, tensor, number) for p in (prepend, append)]
     whole = [p for p in (parts[0], tensor, parts[1]) if p is not None]
@@ -263,13 +265,14 @@ def gradient(x: Any, *spacing: Any, axis: Any = None, edge_order: int = 1) -> An
     spacing and first-order ends."""
     tensor = as_tensor(x)
     if edge_order != 1:
-        raise ValueError("gradient: only edge_order=1 is supported")
+        raise refusal(UnsupportedError, "gradient: only edge_order=1 is supported", "Leave edge_order out.", x=tensor)
     if not tensor.type.dtype.is_inexact:
         tensor = convert(tensor, np.float64)
     axes = normalize_axes("gradient", axis, tensor.ndim, tensor)
     steps = list(spacing) * len(axes) if len(spacing) == 1 else list(spacing) or [1.0] * len(axes)
     if len(steps) != len(axes) or any(np.ndim(s) for s in steps):
-        raise ValueError("gradient: give one number as spacing, or one for each axis")
+        what = f"gradient: {len(spacing)} spacings are given for {len(axes)} axes"
+        raise refusal(StructureError, what, "Give one number, or one for each axis.", x=tensor)
     found = [_gradient_along(tensor, a, h) for a, h in zip(axes, steps, strict=True)]
     return found[0] if len(found) == 1 else tuple(found)
 
@@ -345,18 +348,17 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: Any 
     tensor = as_tensor(x)
     positions = _POSITIONS.get(mode)
     if positions is None:
-        known = ", ".join(("constant", *_POSITIONS))
-        raise UnsupportedError(
-            message(
-                f"pad: mode {mode!r} is not one of {known}",
-                operands=[("x", describe(tensor))],
-                location=user_location(),
-                hint="Join slices of x with concat instead.",
-            )
+        kind = (
+            UnsupportedError
+            if mode in ("empty", "linear_ramp", "maximum", "mean", "median", "minimum")
+            else OptionError
         )
+        what = f"pad: mode {mode!r} is not one of {', '.join(('constant', *_POSITIONS))}"
+        raise refusal(kind, what, "Join slices of x with concat instead.", x=tensor)
     widths = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (tensor.ndim, 2))
     if (widths < 0).any():
-        raise ShapeError(message(f"pad: widths cannot be negative: {widths.tolist()}", location=user_location()))
+        what = f"pad: widths cannot be negative: {widths.tolist()}"
+        raise refusal(ShapeError, what, "Slice to make x smaller.", x=tensor)
     for axis, (low, high) in enumerate(widths.tolist()):
         if not (low or high):
             continue

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, UnsupportedError, message
+from graphc.errors import OptionError, ShapeError, UnsupportedError, ZeroStepError, message
 from graphc.frontend import context
-from graphc.frontend.promotion import as_tensor, broadcast_to, check_device, convert, describe, op
+from graphc.frontend.promotion import as_tensor, broadcast_to, check_device, convert, describe, op, refusal
 from graphc.frontend.shaping import integer, shape_of
 from graphc.frontend.signature import static_arguments
 from graphc.frontend.source import user_location
@@ -210,6 +210,9 @@ def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None,
                 hint="Pass them as integers, name them in static_argnames, or use gx.linspace, whose size is given.",
             )
         )
+    if step == 0:
+        what = "arange: a step of zero leads nowhere"
+        raise refusal(ZeroStepError, what, "Steps are positive, or negative to go backwards.", start=low, stop=high)
     array = np.arange(low, high, step)
     if dtype is None:
         dtype = np.int64 if array.dtype.kind in "iu" else default_dtype()
@@ -223,8 +226,11 @@ def linspace(
     check_device(device)
     if dtype is None and any(np.dtype(getattr(x, "dtype", type(x))).kind == "c" for x in (start, stop)):
         dtype = default_complex_dtype()
+    num = integer("linspace", "num", num)
+    if num < 0:
+        raise refusal(OptionError, f"linspace: there are no {num} numbers", "num is a count.", start=start, stop=stop)
     if isinstance(start, Traced) or isinstance(stop, Traced):
-        return _traced_linspace(start, stop, integer("linspace", "num", num), native_dtype(dtype), endpoint)
+        return _traced_linspace(start, stop, num, native_dtype(dtype), endpoint)
     return _wrap(np.linspace(start, stop, num, endpoint=endpoint, dtype=native_dtype(dtype)))
 
 
@@ -243,4 +249,5 @@ def _traced_linspace(start: Any, stop: Any, num: int, dtype: np.dtype[Any], endp
 def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones on diagonal k, zeros elsewhere."""
     check_device(device)
-    return _wrap(np.eye(n_rows, n_cols, k=k, dtype=native_dtype(dtype)))
+    shape = _shape((n_rows, n_rows if n_cols is None else n_cols))
+    return _wrap(np.eye(shape[0], shape[1], k=k, dtype=native_dtype(dtype)))

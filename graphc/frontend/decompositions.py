@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.errors import OptionError, ShapeError, message
+from graphc.errors import MatrixError, OptionError, ShapeError, message
 from graphc.frontend import elementwise, reducing, shaping
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.products import matmul
@@ -88,7 +88,7 @@ def matrices(name: str, x: Any, *, square: bool = False) -> Tensor:
     """A floating-point tensor of matrices."""
     tensor = _ranked(name, floating(x))
     if square and tensor.shape[-1] != tensor.shape[-2]:
-        raise ShapeError(
+        raise MatrixError(
             message(
                 f"{name}: the last two axes must be equal, the matrices square",
                 operands=[("x", describe(tensor))],
@@ -101,7 +101,7 @@ def matrices(name: str, x: Any, *, square: bool = False) -> Tensor:
 
 def _ranked(name: str, x: Tensor) -> Tensor:
     if x.ndim < 2:
-        raise ShapeError(
+        raise MatrixError(
             message(
                 f"{name} takes matrices: the last two axes of an operand of rank 2 or more",
                 operands=[("x", describe(x))],

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import ShapeError, StructureError, message
 from graphc.frontend.arranging import diagonal
-from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, result_dtype
+from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, refusal, result_dtype
 from graphc.frontend.shaping import permute_dims, reshape
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
@@ -75,6 +75,9 @@ def _as_text(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Any
     if isinstance(subscripts, str):
         return subscripts, operands
     everything = (subscripts, *operands)
+    if not all(isinstance(labels, (list, tuple)) for labels in everything[1::2]):
+        what = f"einsum: the subscripts must be a text, or lists of integers between the operands, not {describe(subscripts)}"
+        raise refusal(StructureError, what, "Begin with the text: einsum('ij,jk->ik', x, y).")
     output = everything[-1] if len(everything) % 2 else None
     pairs = everything[: len(everything) // 2 * 2]
     text = ",".join(_letters(labels) for labels in pairs[1::2])
@@ -104,6 +107,8 @@ def _parse(text: str, tensors: Sequence[Tensor]) -> tuple[list[tuple[str, ...]],
         if right.count("...") > 1:
             raise _fault(text, "an output can have one ellipsis", tensors)
         before, dots, after = right.partition("...")
+        if hidden and not dots:
+            raise _fault(text, "an ellipsis of an operand must stand in the output, too", tensors)
         output = (*before, *(ellipsis if dots else ()), *after)
     else:
         output = (*ellipsis, *sorted(label for label in set(named) if named.count(label) == 1))
@@ -133,7 +138,8 @@ def _sizes(text: str, terms: Sequence[_Term], tensors: Sequence[Tensor]) -> dict
             size = term.size(label)
             known = sizes.setdefault(label, size)
             if known != size and 1 not in (known, size):
-                raise _fault(text, f"label {label!r} has sizes {known} and {size}", tensors)
+                named = "an axis under the ellipsis" if label.isdigit() else f"label {label!r}"
+                raise _fault(text, f"{named} has sizes {known} and {size}", tensors)
             sizes[label] = size if known == 1 else known
     return sizes
 
@@ -149,12 +155,9 @@ def _without_repeats(term: _Term) -> _Term:
             first = labels.index(label)
             second = labels.index(label, first + 1)
             if tensor.shape[first] != tensor.shape[second]:
-                raise ShapeError(
-                    message(
-                        f"einsum: label {label!r} has sizes {tensor.shape[first]} and {tensor.shape[second]}",
-                        operands=[("operand", describe(term.tensor))],
-                        location=user_location(),
-                    )
+                what = f"einsum: label {label!r} has sizes {tensor.shape[first]} and {tensor.shape[second]}"
+                raise refusal(
+                    ShapeError, what, "A repeated label takes a diagonal, of axes of one size.", operand=tensor
                 )
             tensor = diagonal(tensor, axis1=first, axis2=second)
             labels = [x for i, x in enumerate(labels) if i not in (first, second)] + [label]

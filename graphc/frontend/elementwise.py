@@ -20,6 +20,7 @@ from graphc.frontend.promotion import (
     literal,
     op,
     promote,
+    refusal,
     result_dtype,
     unify,
 )
@@ -466,14 +467,8 @@ def power_operator(x1: Any, x2: Any) -> Tensor:
             if special is not None:
                 return special
         elif x.type.dtype.is_integer and isinstance(x2, int) and x2 < 0:
-            raise DTypeError(
-                message(
-                    "integers to negative integer powers are not defined",
-                    operands=[("x1", describe(x1)), ("x2", describe(x2))],
-                    location=user_location(),
-                    hint="Convert x1 to a float first.",
-                )
-            )
+            what = "integers to negative integer powers are not defined"
+            raise refusal(OptionError, what, "Convert x1 to a float first.", x1=x1, x2=x2)
     return op("power", *unify("power", promote("power", np.power, (x1, x2))))
 
 
@@ -513,11 +508,20 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Tensor:
     """Limit elements to [min, max]; None is no limit. NaN stays, and the upper limit wins if they cross, as in NumPy."""
     out = as_tensor(x)
-    if min is not None:
-        out = apply_ufunc("maximum", out, min)
-    if max is not None:
-        out = apply_ufunc("minimum", out, max)
+    least, greatest = _limit(out, min), _limit(out, max)
+    if least is not None:
+        out = apply_ufunc("maximum", out, least)
+    if greatest is not None:
+        out = apply_ufunc("minimum", out, greatest)
     return out
+
+
+def _limit(x: Tensor, limit: Any) -> Any:
+    """A limit that a Python integer is beyond x's dtype stands for the dtype's own, as NumPy has it."""
+    if type(limit) is not int or not x.type.dtype.is_integer:
+        return limit
+    info = np.iinfo(x.dtype)
+    return max(int(info.min), min(limit, int(info.max)))
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:

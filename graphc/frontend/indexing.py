@@ -7,18 +7,28 @@ whose size depends on values: it reads in dynamic mode only, and writes a scalar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import BoundsError, DTypeError, OptionError, ShapeError, UnsupportedError, message
+from graphc.errors import BoundsError, DTypeError, GraphcError, OptionError, ShapeError, UnsupportedError, message
 from graphc.frontend import context
 from graphc.frontend.elementwise import apply_ufunc, where
-from graphc.frontend.promotion import as_tensor, broadcast_shapes, broadcast_to, convert, describe, op, result_dtype
+from graphc.frontend.promotion import (
+    as_tensor,
+    broadcast_shapes,
+    broadcast_to,
+    convert,
+    describe,
+    op,
+    refusal,
+    result_dtype,
+)
 from graphc.frontend.shaping import integer, normalize_axis, permute_dims, reshape
 from graphc.frontend.source import user_location
-from graphc.frontend.tensor import Tensor
+from graphc.frontend.tensor import Tensor, native_array
 
 __all__ = ["assign_cast", "classify", "getitem", "put_along_axis", "scattered", "setitem", "take", "take_along_axis"]
 
@@ -131,7 +141,7 @@ def classify(x: Tensor, index: Any) -> tuple[list[Any], bool]:
     arrays = False
     for n, item in enumerate(items):
         if isinstance(item, (list, np.ndarray, Tensor)):
-            items[n] = _index_array(x, item)
+            items[n] = _index_array(x, item, BoundsError)
             arrays = True
         elif not (item is None or isinstance(item, slice) or _is_integer(item)):
             if hasattr(item, "__index__") and not isinstance(item, (bool, np.bool_)):
@@ -149,9 +159,16 @@ def classify(x: Tensor, index: Any) -> tuple[list[Any], bool]:
 
 
 def _is_mask(item: Any) -> bool:
-    return (isinstance(item, (np.ndarray, Tensor)) and item.dtype == np.bool_) or (
-        isinstance(item, list) and bool(item) and np.asarray(item).dtype == np.bool_
-    )
+    if isinstance(item, list):
+        return bool(item) and _leaf(item) and native_array(item).dtype == np.bool_
+    return isinstance(item, (np.ndarray, Tensor)) and item.dtype == np.bool_
+
+
+def _leaf(item: Any) -> bool:
+    """Whether nested lists begin with a bool."""
+    while isinstance(item, (list, tuple)) and item:
+        item = item[0]
+    return isinstance(item, (bool, np.bool_)) or (isinstance(item, np.ndarray) and item.dtype == np.bool_)
 
 
 def _masks_to_indices(x: Tensor, index: Any) -> Any:
@@ -189,10 +206,10 @@ def _masks_to_indices(x: Tensor, index: Any) -> Any:
     return tuple(out)
 
 
-def _index_array(x: Tensor, item: Any) -> Tensor:
+def _index_array(x: Tensor, item: Any, kind: type[GraphcError] = DTypeError) -> Tensor:
     tensor = as_tensor(np.asarray(item, dtype=np.int64) if isinstance(item, list) and not item else item)
     if not tensor.type.dtype.is_integer:
-        raise DTypeError(
+        raise kind(
             message(
                 "arrays used as indices must be of integers",
                 operands=[("x", describe(x)), ("index", describe(tensor))],
@@ -217,7 +234,7 @@ class _Plan:
 
     The other axes are sliced first (`sliced`); `front` has the indexed axes in front; `index` counts in them, flattened,
     and has the shape of the broadcast indices. `perm` puts the axes of what is taken (the index's, then the rest) in NumPy's
-    order.
+    order. `along` is the axis of a single index that is not checked yet: it is taken along this axis of `sliced` as it is.
     """
 
     sliced: Tensor
@@ -226,6 +243,7 @@ class _Plan:
     index: Tensor
     indexed: int
     perm: list[int]
+    along: int | None
 
     @property
     def flat(self) -> Tensor:
@@ -233,19 +251,21 @@ class _Plan:
         extents = self.front.shape[: self.indexed]
         return reshape(self.front, (int(np.prod(extents, dtype=np.int64)), *self.front.shape[self.indexed :]))
 
-    @property
-    def mode(self) -> str:
-        """Several indices have been checked one by one."""
-        return "clip" if self.indexed > 1 else "raise"
-
 
 def _advanced(x: Tensor, items: list[Any]) -> Tensor:
     """Indices with integer arrays: slice the other axes first, bring the indexed ones to the front, take, move back."""
     plan = _plan(x, items)
-    return permute_dims(op("take", plan.flat, plan.index, axis=0, mode=plan.mode), plan.perm)
+    if plan.along is not None:
+        return op("take", plan.sliced, plan.index, axis=plan.along, mode="raise")
+    return permute_dims(op("take", plan.flat, plan.index, axis=0, mode="clip"), plan.perm)
 
 
 def _plan(x: Tensor, items: list[Any]) -> _Plan:
+    own = [
+        axis
+        for axis, item in enumerate(i for i in items if i is not None)
+        if isinstance(item, Tensor) or _is_integer(item)
+    ]
     for axis, item in enumerate(i for i in items if i is not None):
         if isinstance(item, Tensor):
             _check_now(x, axis, item)
@@ -258,36 +278,56 @@ def _plan(x: Tensor, items: list[Any]) -> _Plan:
     sliced = _slice(x, _basic(x, basic_items))
     axes = [a for a, _ in advanced]
     adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
-    shape = broadcast_shapes("index", [i for _, i in advanced])
+    shape = _broadcast(x, [i for _, i in advanced])
     order = axes + [a for a in range(sliced.ndim) if a not in axes]
     front = permute_dims(sliced, order)
-    index = _flatten_indices([broadcast_to(i, shape) for _, i in advanced], front.shape[: len(axes)])
+    along = axes[0] if axes == own and len(axes) == 1 else None
+    index = advanced[0][1]
+    if along is None:
+        index = _flatten_indices([broadcast_to(i, shape) for _, i in advanced], front.shape[: len(axes)], own)
     count, total = len(shape), len(shape) + sliced.ndim - len(axes)
     before = axes[0] if adjacent else 0
     perm = [*range(count, count + before), *range(count), *range(count + before, total)]
-    return _Plan(sliced, order, front, index, len(axes), perm)
+    return _Plan(sliced, order, front, index, len(axes), perm, along)
+
+
+def _broadcast(x: Tensor, indices: Sequence[Tensor]) -> tuple[int, ...]:
+    """The common shape of index arrays."""
+    try:
+        return broadcast_shapes("index", indices)
+    except ShapeError:
+        named = {f"index {n}": i for n, i in enumerate(indices)}
+        what, hint = (
+            "index arrays cannot be broadcast together",
+            "Sizes must be equal or 1; insert axes with i[:, None].",
+        )
+        raise refusal(BoundsError, what, hint, x=x, **named) from None
 
 
 def scattered(x: Tensor, items: list[Any], value: Any, name: str) -> tuple[Tensor, Tensor]:
     """What is written to by integer arrays (a slice of x, or x), and its new value by the scattering op `name`."""
     plan = _plan(x, items)
+    if plan.along is not None:
+        rest = plan.sliced.shape
+        taken = (*rest[: plan.along], *plan.index.shape, *rest[plan.along + 1 :])
+        updates = _cast(value, x, taken)
+        return plan.sliced, op(name, plan.sliced, plan.index, updates, axis=plan.along, mode="raise")
     flat = plan.flat
     taken = (*plan.index.shape, *flat.shape[1:])
     target = tuple(taken[a] for a in plan.perm)
     updates = permute_dims(_cast(value, x, target), [int(a) for a in np.argsort(plan.perm)])
-    new = op(name, flat, plan.index, updates, axis=0, mode=plan.mode)
+    new = op(name, flat, plan.index, updates, axis=0, mode="clip")
     back = permute_dims(reshape(new, plan.front.shape), [int(a) for a in np.argsort(plan.order)])
     return plan.sliced, back
 
 
-def _flatten_indices(indices: list[Tensor], extents: tuple[int, ...]) -> Tensor:
-    """One index into flattened axes; with one axis the index itself. Each index is checked against its own axis, by
-    looking it up in 0, 1, ..., extent - 1: the result is never out of range."""
-    if len(indices) == 1:
-        return indices[0]
+def _flatten_indices(indices: list[Tensor], extents: tuple[int, ...], axes: Sequence[int]) -> Tensor:
+    """One index into flattened axes. Each index is checked against its own axis, by looking it up in 0, 1, ..., extent - 1: the
+    result is never out of range. This table lies along the axis that the user knows, so that an error names it."""
     total: Tensor | None = None
-    for index, extent in zip(indices, extents, strict=True):
-        checked = op("take", as_tensor(np.arange(extent)), index, axis=0, mode="raise")
+    for index, extent, axis in zip(indices, extents, axes, strict=True):
+        table = as_tensor(np.arange(extent).reshape((1,) * axis + (extent,)))
+        checked = reshape(op("take", table, index, axis=axis, mode="raise"), index.shape)
         total = checked if total is None else apply_ufunc("add", apply_ufunc("multiply", total, extent), checked)
     assert total is not None
     return total
@@ -344,7 +384,7 @@ def take_along_axis(x: Any, indices: Any, /, *, axis: int = -1) -> Tensor:
     flat_x = reshape(x_last, (rows, x_last.shape[-1]))
     flat_i = reshape(i_last, (rows, i_last.shape[-1]))
     row = as_tensor(np.broadcast_to(np.arange(rows)[:, None], flat_i.shape)) if rows == 0 else _rows(flat_i.shape)
-    both = _flatten_indices([row, flat_i], flat_x.shape)
+    both = _flatten_indices([row, flat_i], flat_x.shape, (0, number))
     taken = op("take", reshape(flat_x, (flat_x.size,)), both, axis=0, mode="clip")
     out = reshape(taken, (*batch, i_last.shape[-1]))
     return permute_dims(out, [int(a) for a in np.argsort(order)])
@@ -373,7 +413,9 @@ def _cast(value: Any, x: Tensor, shape: tuple[int, ...], name: str = "assignment
                 hint="Convert the value with astype, or use an operation that makes a new tensor.",
             )
         )
-    tensor = as_tensor(np.asarray(value, dtype=x.dtype)) if scalar else convert(as_tensor(value), x.dtype)
+    # A Python number must fit.
+    weak = scalar and not isinstance(value, (np.ndarray, np.generic))
+    tensor = as_tensor(value, x.dtype) if weak else convert(as_tensor(value), x.dtype)
     extra = tensor.ndim - len(shape)
     if extra > 0 and all(d == 1 for d in tensor.shape[:extra]):
         tensor = reshape(tensor, tensor.shape[extra:])

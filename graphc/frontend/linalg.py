@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import OptionError, ShapeError, message
 from graphc.frontend import elementwise, reducing
 from graphc.frontend.arranging import diagonal as _diagonal
 from graphc.frontend.arranging import trace as _trace
@@ -37,7 +37,7 @@ from graphc.frontend.decompositions import (
 )
 from graphc.frontend.elementwise import divide, multiply, not_equal, power, subtract
 from graphc.frontend.products import matmul, outer, tensordot, vecdot
-from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, promote, unify
+from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, promote, refusal, unify
 from graphc.frontend.shaping import (
     expand_dims,
     integer,
@@ -143,7 +143,8 @@ def multi_dot(arrays: Sequence[Any]) -> Tensor:
     """The product of several matrices, in the order that needs the fewest multiplications; as `numpy.linalg.multi_dot`."""
     tensors = [as_tensor(x) for x in arrays]
     if len(tensors) < 2:
-        raise ValueError("multi_dot: expecting at least two arrays")
+        what = f"multi_dot: takes two matrices or more, got {len(tensors)}"
+        raise refusal(OptionError, what, "A single matrix is its own product.")
     first, last = tensors[0].ndim == 1, tensors[-1].ndim == 1
     if first:
         tensors[0] = expand_dims(tensors[0], axis=0)

@@ -19,6 +19,7 @@ import numpy as np
 
 from graphc.errors import (
     GraphcError,
+    ShapeError,
     StateError,
     StructureError,
     UnknownAttributeError,
@@ -176,7 +177,7 @@ def _iterate(self: Tensor) -> Iterator[Tensor]:
 
 
 def _refuse_deletion(self: Tensor, index: Any) -> None:
-    raise UnsupportedError(
+    raise ShapeError(
         message(
             "elements of a tensor cannot be deleted",
             operands=[("x", describe(self))],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.errors import DTypeError, LiteralError, ShapeError, UnsupportedError, message
+from graphc.errors import DTypeError, GraphcError, LiteralError, OptionError, ShapeError, message
 from graphc.frontend import context
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, apply, check_complex_to, checked_dtype, dtype_hint, native_array
@@ -76,6 +76,12 @@ def describe(x: Operand) -> str:
     if isinstance(x, (np.ndarray, np.generic)):
         return f"{x.dtype}[{', '.join(map(str, x.shape))}] (NumPy)"
     return f"{x!r} (Python {type(x).__name__})"
+
+
+def refusal(kind: type[GraphcError], what: str, hint: str, **operands: Operand) -> GraphcError:
+    """An error about an argument of the user's: what is wrong at his line, with these operands, and the way on."""
+    described = [(name, describe(x)) for name, x in operands.items()]
+    return kind(message(what, operands=described, location=user_location(), hint=hint))
 
 
 def convert(x: Tensor, dtype: Any) -> Tensor:
@@ -255,8 +261,8 @@ def check_device(device: Any) -> None:
 
     Raises
     ------
-    UnsupportedError
+    OptionError
         For any other.
     """
     if device not in (None, "cpu"):
-        raise UnsupportedError(message(f"there is one device, 'cpu', not {device!r}", location=user_location()))
+        raise refusal(OptionError, f"there is one device, 'cpu', not {device!r}", "Leave device= out.")

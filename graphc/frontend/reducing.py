@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import ShapeError, StructureError, message
 from graphc.frontend.elementwise import apply_ufunc, astype, exp, where
-from graphc.frontend.promotion import as_tensor, convert, describe, op
+from graphc.frontend.promotion import as_tensor, convert, describe, op, refusal
 from graphc.frontend.shaping import normalize_axes, normalize_axis, ravel, reshape
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, checked_dtype
@@ -177,6 +177,10 @@ def var(x: Any, /, *, axis: Axis = None, correction: float = 0, keepdims: bool =
     distance = apply_ufunc("subtract", tensor, mean(tensor, axis=axis, keepdims=True))
     total = sum(squared_length(distance), axis=axis, keepdims=keepdims)
     count = _count(tensor, axis)
+    if not isinstance(correction, (Tensor, int, float, np.number)):
+        raise refusal(
+            StructureError, f"var: the correction {correction!r} is no number", "0 divides by n, 1 by n - 1.", x=x
+        )
     if isinstance(correction, Tensor):
         rest = apply_ufunc("maximum", apply_ufunc("subtract", float(count), correction), 0.0)
         return apply_ufunc("divide", total, convert(rest, total.dtype))

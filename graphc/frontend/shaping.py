@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphcError, ShapeError, StructureError, UnsupportedError, message
+from graphc.errors import AxisError, GraphcError, ShapeError, StructureError, UnsupportedError, message
 from graphc.frontend import context
-from graphc.frontend.promotion import as_tensor, convert, describe, op, result_dtype
+from graphc.frontend.promotion import as_tensor, convert, describe, op, refusal, result_dtype
 from graphc.frontend.promotion import broadcast_shapes as common_shape
 from graphc.frontend.promotion import broadcast_to as _broadcast
 from graphc.frontend.source import user_location
@@ -78,7 +78,7 @@ def normalize_axis(name: str, axis: Any, rank: int, x: Any = None) -> int:
     """`axis` as a number from 0 to rank - 1."""
     number = integer(name, "an axis", axis)
     if not -rank <= number < rank:
-        raise ShapeError(
+        raise AxisError(
             message(
                 f"{name}: axis {number} is out of bounds for rank {rank}",
                 operands=[] if x is None else [("x", describe(x))],
@@ -189,6 +189,9 @@ def moveaxis(x: Any, source: Any, destination: Any, /) -> Tensor:
     targets = destination if isinstance(destination, (tuple, list)) else (destination,)
     moved = [normalize_axis("moveaxis", a, tensor.ndim, tensor) for a in sources]
     places = [normalize_axis("moveaxis", a, tensor.ndim, tensor) for a in targets]
+    if len(moved) != len(places) or len(set(moved)) != len(moved) or len(set(places)) != len(places):
+        what = f"moveaxis: axes {tuple(sources)} do not go to {tuple(targets)} one by one"
+        raise refusal(ShapeError, what, "Give as many places as axes, none twice.", x=tensor)
     perm = [a for a in range(tensor.ndim) if a not in moved]
     for place, axis in sorted(zip(places, moved, strict=True)):
         perm.insert(place, axis)
@@ -436,7 +439,11 @@ def tile(x: Any, repetitions: Any, /) -> Tensor:
     tensor = as_tensor(x)
     counts = list(repetitions) if isinstance(repetitions, (tuple, list)) else [repetitions]
     rank = max(len(counts), tensor.ndim)
-    counts = [1] * (rank - len(counts)) + [int(c) for c in counts]
+    counts = [1] * (rank - len(counts)) + [integer("tile", "a number of repetitions", c) for c in counts]
+    if min(counts, default=0) < 0:
+        raise refusal(
+            ShapeError, f"tile: cannot repeat {min(counts)} times", "Numbers of repetitions are counts.", x=tensor
+        )
     shape = (1,) * (rank - tensor.ndim) + tensor.shape
     apart = reshape(tensor, tuple(e for d in shape for e in (1, d)))
     wide = broadcast_to(apart, tuple(e for c, d in zip(counts, shape, strict=True) for e in (c, d)))
@@ -451,7 +458,14 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
         tensor, axis = ravel(tensor), 0
     number = normalize_axis("repeat", axis, tensor.ndim, tensor)
     counts = _known_counts(tensor, repeats)
+    if np.size(counts) and np.min(counts) < 0:
+        raise refusal(
+            ShapeError, f"repeat: cannot repeat {np.min(counts)} times", "Numbers of repeats are counts.", x=tensor
+        )
     if np.ndim(counts):
+        if np.size(counts) not in (1, tensor.shape[number]):
+            what = f"repeat: {np.size(counts)} counts are given for {tensor.shape[number]} elements"
+            raise refusal(ShapeError, what, "Give one count, or one for each element of the axis.", x=tensor)
         positions = np.repeat(np.arange(tensor.shape[number]), counts)
         return op("take", tensor, as_tensor(positions.astype(np.int64)), axis=number, mode="raise")
     count = integer("repeat", "the number of repeats", counts)

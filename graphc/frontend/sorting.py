@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc.dtypes import int64
-from graphc.errors import DTypeError, ShapeError, UnsupportedError, message
+from graphc.errors import DTypeError, OptionError, ShapeError, UnsupportedError, message
 from graphc.frontend import context
 from graphc.frontend.arranging import take_constant
 from graphc.frontend.elementwise import (
@@ -28,7 +28,7 @@ from graphc.frontend.elementwise import (
     subtract,
     where,
 )
-from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, result_dtype
+from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, refusal, result_dtype
 from graphc.frontend.reducing import any as any_
 from graphc.frontend.shaping import (
     concat,
@@ -101,13 +101,8 @@ def topk(x: Any, k: int, /, *, axis: int = -1, largest: bool = True) -> tuple[Te
     """The k greatest (or least) elements along an axis, in order, and their positions."""
     tensor, number = _flat("topk", x, axis)
     if not 0 <= k <= tensor.shape[number]:
-        raise ShapeError(
-            message(
-                f"topk: k = {k} is not between 0 and the axis's size {tensor.shape[number]}",
-                operands=[("x", describe(tensor))],
-                location=user_location(),
-            )
-        )
+        what = f"topk: k = {k} is not between 0 and the axis's size {tensor.shape[number]}"
+        raise refusal(ShapeError, what, "Take all of a short axis: min(k, x.shape[axis]).", x=tensor)
     if not largest:
         values, positions = _sorted(tensor, number)
         return slice_axis(values, number, 0, k), slice_axis(positions, number, 0, k)
@@ -134,7 +129,8 @@ def _check_kth(name: str, x: Tensor, kth: Any, axis: int) -> None:
     extent = x.shape[axis]
     for k in kth if isinstance(kth, (tuple, list)) else (kth,):
         if not -extent <= k < extent:
-            raise ShapeError(message(f"{name}: kth = {k} is out of bounds for size {extent}", location=user_location()))
+            what = f"{name}: kth = {k} is out of bounds for size {extent}"
+            raise refusal(ShapeError, what, f"Positions run from {-extent} to {extent - 1}.", x=x)
 
 
 # -- searching ----------------------------------------------------------------------------------------------------------------
@@ -144,14 +140,11 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None)
     """Where x2 would be inserted in the sorted vector x1, before (`left`) or behind (`right`) equal elements; NaN is
     greatest. As `numpy.searchsorted`; by bisection, a step for each bit of the size."""
     if side not in ("left", "right"):
-        raise ValueError(f"side is 'left' or 'right', not {side!r}")
+        what = f"searchsorted: side is 'left' or 'right', not {side!r}"
+        raise refusal(OptionError, what, "'left' is before equal elements, 'right' behind them.")
     vector = as_tensor(x1)
     if vector.ndim != 1:
-        raise ShapeError(
-            message(
-                "searchsorted: x1 must have one axis", operands=[("x1", describe(vector))], location=user_location()
-            )
-        )
+        raise refusal(ShapeError, "searchsorted: x1 must have one axis", "Search its rows one by one.", x1=vector)
     dtype = result_dtype(vector, x2)
     wanted = convert(as_tensor(x2), dtype) if isinstance(x2, Tensor) else as_tensor(np.asarray(x2, dtype=dtype))
     if sorter is not None:
@@ -194,9 +187,7 @@ def _ordered(name: str, x: Any, axis: Any) -> tuple[Tensor, tuple[int, ...], Ten
     """Rows of the given axes, flattened to one last axis and sorted; the axes; the operand."""
     tensor = as_tensor(x)
     if tensor.type.dtype.is_bool:
-        raise DTypeError(
-            message(f"{name}: bools have no {name}", operands=[("x", describe(tensor))], location=user_location())
-        )
+        raise refusal(DTypeError, f"{name}: bools have no {name}", "Convert with .astype(np.int64).", x=tensor)
     if not tensor.type.dtype.is_float:
         tensor = convert(tensor, np.float64)
     axes = normalize_axes(name, axis, tensor.ndim, tensor)
@@ -204,9 +195,7 @@ def _ordered(name: str, x: Any, axis: Any) -> tuple[Tensor, tuple[int, ...], Ten
     kept = moved.shape[: tensor.ndim - len(axes)]
     count = math.prod(moved.shape[len(kept) :])
     if count == 0:
-        raise ShapeError(
-            message(f"{name}: of no elements", operands=[("x", describe(tensor))], location=user_location())
-        )
+        raise refusal(ShapeError, f"{name}: of no elements", "Look at where the size became 0.", x=tensor)
     rows = reshape(moved, (*kept, count))
     return _sorted(rows, rows.ndim - 1)[0], axes, tensor
 
@@ -263,9 +252,13 @@ def quantile(x: Any, q: Any, /, *, axis: Any = None, method: str = "linear", kee
     wanted = np.asarray(q, dtype=np.float64)
     weak = isinstance(q, (int, float))
     if wanted.size and not (wanted.min() >= 0 and wanted.max() <= 1):
-        raise ValueError("Quantiles must be in the range [0, 1]")
+        raise refusal(
+            OptionError, f"quantile: {q!r} is not between 0 and 1", "0.5 is the median; percentiles run to 100.", x=x
+        )
     if method not in _METHODS:
-        raise ValueError(f"quantile: method {method!r} is not one of {', '.join(_METHODS)}")
+        raise refusal(
+            OptionError, f"quantile: there is no method {method!r}", f"Methods are {', '.join(_METHODS)}.", x=x
+        )
     rows, axes, tensor = _ordered("quantile", x, axis)
     count = rows.shape[-1]
     place = np.clip(_METHODS[method](wanted.ravel(), count), 0, count - 1)
@@ -349,7 +342,7 @@ def nonzero(x: Any, /, *, size: int | None = None, fill_value: int = 0) -> tuple
     """
     tensor = as_tensor(x)
     if tensor.ndim == 0:
-        raise ValueError("nonzero: rank 0 has no indices")
+        raise refusal(ShapeError, "nonzero: rank 0 has no indices", "Insert an axis with x[None].", x=tensor)
     if size is None:
         if context.trace.get() is not None:
             raise _needs_size("nonzero", tensor)

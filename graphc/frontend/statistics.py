@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import DTypeError, ShapeError, UnsupportedError, message
+from graphc.errors import DTypeError, OptionError, ShapeError, StructureError, UnsupportedError, message
 from graphc.frontend import context, reducing
 from graphc.frontend.arranging import diagonal
 from graphc.frontend.elementwise import (
@@ -28,11 +28,12 @@ from graphc.frontend.elementwise import (
     where,
 )
 from graphc.frontend.products import matmul
-from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, result_dtype
+from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op, refusal, result_dtype
 from graphc.frontend.shaping import expand_dims, moveaxis, normalize_axes, normalize_axis, ravel, reshape, slice_axis
 from graphc.frontend.sorting import searchsorted
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
+from graphc.frontend.trace import Traced
 
 __all__ = [
     "average",
@@ -66,6 +67,13 @@ def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:
     if x is not None:
         places = as_tensor(x)
         along = 0 if places.ndim == 1 else number
+        if (
+            places.ndim == 0
+            or (places.ndim > 1 and places.ndim != tensor.ndim)
+            or places.shape[along] != tensor.shape[number]
+        ):
+            what = "trapezoid: there must be one place for each value"
+            raise refusal(ShapeError, what, "Give places of y's shape, or a vector along the axis.", y=tensor, x=places)
         steps = subtract(slice_axis(places, along, 1, count), slice_axis(places, along, 0, count))
         dx = (
             reshape(steps, tuple(count if a == number else 1 for a in range(tensor.ndim)))
@@ -92,14 +100,15 @@ def average(x: Any, /, *, axis: Any = None, weights: Any = None, keepdims: bool 
     factors = as_tensor(weights)
     if factors.shape != tensor.shape:
         axes = normalize_axes("average", axis, tensor.ndim, tensor)
-        if axis is None or factors.shape != tuple(tensor.shape[a] for a in axes):
-            raise ShapeError(
-                message(
-                    "average: weights do not fit the axes",
-                    operands=[("x", describe(tensor)), ("weights", describe(factors))],
-                    location=user_location(),
-                )
+        if axis is None:
+            what = "average: weights have another shape than x, and no axis is named"
+            raise refusal(StructureError, what, "Name the axes of the weights with axis=.", x=tensor, weights=factors)
+        if factors.shape != tuple(tensor.shape[a] for a in axes):
+            what, hint = (
+                "average: weights do not fit the axes",
+                "Weights have x's shape, or the sizes of the named axes.",
             )
+            raise refusal(ShapeError, what, hint, x=tensor, weights=factors)
         factors = reshape(factors, tuple(d if a in axes else 1 for a, d in enumerate(tensor.shape)))
         factors = broadcast_to(factors, tensor.shape)
     dtype = result_dtype(tensor, factors)
@@ -116,6 +125,8 @@ def average(x: Any, /, *, axis: Any = None, weights: Any = None, keepdims: bool 
 def one_hot(x: Any, num_classes: int, /, *, dtype: Any = None, axis: int = -1) -> Tensor:
     """1 at the class along a new axis, 0 elsewhere; a class outside of 0, ..., num_classes - 1 has zeros only, as in JAX."""
     labels = as_tensor(x)
+    if num_classes < 0:
+        raise refusal(OptionError, f"one_hot: there are no {num_classes} classes", "num_classes is a count.", x=labels)
     number = normalize_axis("one_hot", axis, labels.ndim + 1)
     shape = tuple(num_classes if a == number else 1 for a in range(labels.ndim + 1))
     classes = reshape(as_tensor(np.arange(num_classes)), shape)
@@ -129,12 +140,10 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0, *, length: int 
     Compiled code needs `length`; greater numbers are then left out.
     """
     numbers = as_tensor(x)
-    if numbers.ndim != 1 or not numbers.type.dtype.is_integer:
-        raise DTypeError(
-            message(
-                "bincount: takes a vector of integers", operands=[("x", describe(numbers))], location=user_location()
-            )
-        )
+    if not numbers.type.dtype.is_integer:
+        raise refusal(DTypeError, "bincount: takes integers", "Convert with .astype(np.int64).", x=numbers)
+    if numbers.ndim != 1:
+        raise refusal(ShapeError, "bincount: takes a vector", "Flatten with x.ravel().", x=numbers)
     if length is None:
         if context.trace.get() is not None:
             raise UnsupportedError(
@@ -147,7 +156,7 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0, *, length: int 
             )
         array = numbers.numpy()
         if array.size and array.min() < 0:
-            raise ValueError("bincount: 'x' must have no negative elements")
+            raise refusal(OptionError, "bincount: x has negative elements", "Shift them: x - x.min().", x=numbers)
         length = max(int(array.max(initial=-1)) + 1, minlength)
     values = convert(as_tensor(weights), np.float64) if weights is not None else None
     if values is None:
@@ -163,11 +172,21 @@ def histogram_bin_edges(x: Any, bins: Any = 10, range: Any = None) -> Tensor:
     """The edges of so many equal bins, or the given edges, as `numpy.histogram_bin_edges`."""
     tensor = ravel(as_tensor(x))
     if not isinstance(bins, (int, np.integer)):
-        return as_tensor(bins)
+        edges = as_tensor(bins)
+        if edges.ndim != 1 or (not isinstance(edges, Traced) and bool((np.diff(edges.numpy()) < 0).any())):
+            raise refusal(
+                OptionError, "histogram: edges must not fall", "Give a vector of rising edges.", x=tensor, bins=edges
+            )
+        return edges
+    if bins <= 0:
+        raise refusal(
+            OptionError, f"histogram: there are no {bins} bins", "Give the number of bins, 1 or more.", x=tensor
+        )
     if range is not None:
         low, high = (float(v) for v in range)
         if low > high:
-            raise ValueError("max must be larger than min in range parameter.")
+            what = f"histogram: the range ends at {high}, before it starts at {low}"
+            raise refusal(OptionError, what, "Give range=(low, high).", x=tensor)
         low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
         dtype = np.result_type(low, high, tensor.dtype)
         return as_tensor(np.linspace(low, high, bins + 1, dtype=dtype if dtype.kind == "f" else np.float64))

@@ -19,6 +19,8 @@ from graphc.errors import (
     DTypeError,
     GradientError,
     GraphcError,
+    LiteralError,
+    MatrixError,
     ShapeError,
     StateError,
     StructureError,
@@ -135,7 +137,7 @@ def native_array(data: Any, dtype: Any = None, *, copy: bool = False) -> Array:
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
     else:
-        array = _from_numbers(data)
+        array = _from_numbers(data, dtype)
         if dtype is None and array.dtype == np.float64:
             dtype = _DEFAULTS.dtype
         elif dtype is None and array.dtype == np.complex128:
@@ -165,9 +167,22 @@ def check_complex_to(dtype: dtypes.DType, shown: object) -> None:
     )
 
 
-def _from_numbers(data: Any) -> Array:
+def _from_numbers(data: Any, dtype: Any) -> Array:
     try:
-        return np.asarray(data)
+        array = np.asarray(data)
+        if dtype is not None and array.dtype.kind in "iu" and checked_dtype(dtype).is_integer:
+            # Refuses integers that do not fit.
+            array = np.asarray(data, dtype=checked_dtype(dtype).numpy)
+        return array
+    except OverflowError as error:
+        raise LiteralError(
+            message(
+                str(error),
+                operands=[("data", str(data))],
+                location=user_location(),
+                hint="Use a wider dtype, for example np.int64.",
+            )
+        ) from None
     except ValueError as error:
         raise ShapeError(
             message(
@@ -594,7 +609,10 @@ def apply(op: Op, operands: Sequence[Tensor], attrs: Mapping[str, Attribute] | N
     if trace is not None:
         return trace.apply(op, operands, attrs)
     arrays = tuple(t._array for t in operands)
-    found = op.evaluate(arrays, attrs)
+    try:
+        found = op.evaluate(arrays, attrs)
+    except MatrixError as error:
+        raise error.at(user_location()) from error.__cause__
     if _OBSERVERS:
         observe(op, arrays, found)
     results = tuple(Tensor(array) for array in found)

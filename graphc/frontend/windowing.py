@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import DTypeError, ShapeError, StructureError, message
+from graphc.errors import DTypeError, OptionError, ShapeError, StructureError, message
 from graphc.frontend.promotion import as_tensor, convert, describe, op, result_dtype
 from graphc.frontend.shaping import flip, integer, moveaxis, normalize_axes, normalize_axis, permute_dims, reshape
 from graphc.frontend.source import user_location
@@ -406,7 +406,7 @@ def _slide(name: str, x: Tensor, y: Tensor, mode: str) -> Tensor:
     n = y.shape[0]
     pairs = {"valid": (0, 0), "same": (n // 2, n - 1 - n // 2), "full": (n - 1, n - 1)}
     if mode not in pairs:
-        raise StructureError(
+        raise OptionError(
             message(
                 f"{name}: mode {mode!r} is not known",
                 location=user_location(),

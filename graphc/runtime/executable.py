@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphc.artifact import ARENA, ENTRY, HOST_FAILED, Artifact, Buffer
+from graphc.artifact import ARENA, CALLBACK, DETAIL, ENTRY, HOST_FAILED, Artifact, Buffer
 from graphc.dtypes import ALL, from_name
 from graphc.errors import (
     ArtifactError,
@@ -119,9 +119,10 @@ class Executable:
         status = self._entry(frame.pointers_address, frame.sizes_address, frame.arena_address)
         if status == HOST_FAILED and self._hosts is not None:
             raise self._hosts.failure(frame.sizes_address)
+        detail = frame.sizes[frame.detail] if status else 0
         self._frames.append(frame)
         if status:
-            raise self._failure(status)
+            raise self._failure(status, detail)
         return results
 
     def check(self, inputs: Sequence[Array]) -> None:
@@ -175,9 +176,9 @@ class Executable:
     def _new_frame(self) -> Frame:
         return Frame(self.artifact, self._constants, None if self._hosts is None else self._hosts.address)
 
-    def _failure(self, status: int) -> Exception:
-        """The error for a status: 1 + an index into the failure table, with a signed detail above bit 32."""
-        index, detail = (status & 0xFFFFFFFF) - 1, status >> 32
+    def _failure(self, status: int, detail: int) -> Exception:
+        """The error for a status: 1 + an index into the failure table."""
+        index = status - 1
         failures = self.artifact.failures
         if not 0 <= index < len(failures):
             return GraphcError(f"compiled code reports an unknown failure ({status:#x})")
@@ -185,7 +186,7 @@ class Executable:
         location = self._locate(failure.node) if self._locate is not None and failure.node else None
         return _ERRORS.get(failure.error, GraphcError)(
             message(
-                failure.text.replace("{detail}", str(detail)),
+                failure.text.replace("{detail}", str(detail)).replace("{unsigned}", str(detail % 2**64)),
                 location=location,
                 hint="Check the indices or labels of this call; nothing was written, all state is as before.",
             )
@@ -219,10 +220,10 @@ def _maker(buffer: Buffer, symbols: tuple[str, ...]) -> _Maker:
 
 class Frame:
     """What one running call owns: the pointer table with the constants filled in, the sizes table (with the host calls'
-    callback behind the sizes), scratch memory."""
+    callback and place for a failure's detail behind the sizes), scratch memory."""
 
     __slots__ = (
-        *("arena", "arena_address", "first_output", "pointers", "pointers_address", "sizes", "sizes_address"),
+        *("arena", "arena_address", "detail", "first_output", "pointers", "pointers_address", "sizes", "sizes_address"),
         "_constants",
     )
 
@@ -232,9 +233,11 @@ class Frame:
         self.pointers = (ctypes.c_size_t * max(1, len(artifact.buffers)))()
         self.pointers[inputs : self.first_output] = [pointer(array) for array in constants]
         self.pointers_address = ctypes.addressof(self.pointers)
-        self.sizes = (ctypes.c_int64 * (len(artifact.symbols) + 1))()
+        symbols = len(artifact.symbols)
+        self.detail = symbols + DETAIL
+        self.sizes = (ctypes.c_int64 * (self.detail + 1))()
         if callback is not None:
-            self.sizes[len(artifact.symbols)] = callback
+            self.sizes[symbols + CALLBACK] = callback
         self.sizes_address = ctypes.addressof(self.sizes)
         self._constants = constants
         self.arena: Array = aligned(0)

@@ -7,7 +7,7 @@ import pytest
 
 import graphc as gx
 from graphc import dtypes
-from graphc.errors import DTypeError, TracerConversionError, UnsupportedError
+from graphc.errors import DTypeError, OptionError, TracerConversionError
 
 
 def test_versions_and_constants():
@@ -66,7 +66,7 @@ def test_dlpack_shares_memory_both_ways():
     assert gx.from_dlpack(locked).numpy().flags.writeable
     with pytest.raises(DTypeError, match="supported"):
         gx.from_dlpack(np.ones(2, np.clongdouble))
-    with pytest.raises(UnsupportedError, match="cpu"):
+    with pytest.raises(OptionError, match="cpu"):
         gx.from_dlpack(array, device="gpu")
 
 

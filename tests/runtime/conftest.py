@@ -35,7 +35,9 @@ entry:
   %unlucky = icmp eq i64 %n, 13
   br i1 %unlucky, label %fail, label %head1
 fail:
-  ret i64 -30064771071
+  %detail = getelementptr i64, ptr %sizes, i64 2
+  store i64 -7, ptr %detail
+  ret i64 1
 head1:
   %i = phi i64 [ 0, %entry ], [ %i.next, %body1 ]
   %more1 = icmp slt i64 %i, %n
