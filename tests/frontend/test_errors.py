@@ -239,6 +239,11 @@ _DEVIATIONS = {
         ),
         "a dtype that graphc has not",
     ),
+    **dict.fromkeys(
+        ("clipping complex numbers", "greatest complex number", "order of complex numbers"),
+        "the standard leaves the order of complex numbers open; NumPy goes by real parts first",
+    ),
+    **dict.fromkeys(("complex into real elements", "complex to real"), "NumPy warns and drops imaginary parts"),
     "result of a broadcast in place": "a rule about state, not about the value",
     "functional update out of bounds": "NumPy has no such thing",
 }
