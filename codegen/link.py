@@ -57,7 +57,8 @@ class _Section:
 
     @property
     def kept(self) -> bool:
-        return bool(self.flags & _SHF_ALLOC) and self.size > 0 and not self.name.startswith(_DROPPED)
+        """Whether it is mapped. Empty ones are, too: code may take the address of an array without elements."""
+        return bool(self.flags & _SHF_ALLOC) and not self.name.startswith(_DROPPED)
 
     @property
     def order(self) -> tuple[int, int]:
