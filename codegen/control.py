@@ -1,13 +1,15 @@
 """Branches and loops: control nodes call the functions of the graphs that they hold. Layer 4, codegen.
 
-A control node is a function like a kernel's; it fills a table of pointers and calls a graph function with it. Its scratch
-block holds the arena of the held graphs and, for a loop, two copies of the carries, which take turns.
+A control node is a function like a kernel's; it fills a table of pointers and calls a graph function with it. A loop's
+carries live in its results: they are copied there once, and the body's function writes the new carries over the old ones
+(each in place where all readers of the old value can run before, see `graphc.codegen.actions`). A scan's sequences are
+read, and its stacked results written, through pointers that move by one element a step. The scratch block holds the
+arena of the held graphs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from graphc.codegen.emitted import Argument, Emitted, GraphFunction
 from graphc.codegen.entry import load_symbols
@@ -17,11 +19,11 @@ from graphc.codegen.sizes import Sizes
 from graphc.codegen.text import Function
 from graphc.ir.dims import Dim, maximum
 from graphc.ir.graph import Graph, Node
-from graphc.ir.types import TensorType
+from graphc.ir.types import TensorType, Type
 
 __all__ = ["emit_control"]
 
-Held = Callable[[Graph], GraphFunction]
+Held = Callable[[Graph, Mapping[int, int]], GraphFunction]
 
 
 def emit_control(name: str, node: Node, held: Held, symbols: Sequence[int]) -> Emitted:
@@ -32,132 +34,147 @@ def emit_control(name: str, node: Node, held: Held, symbols: Sequence[int]) -> E
     name
         The function's name.
     node
-        A `cond` or `while_loop` node.
+        A `cond`, `while_loop` or `scan` node.
     held
-        Gives the function of a held graph; writes it if need be.
+        Gives the function of a held graph, which writes some outputs over inputs; writes it if need be.
     symbols
         The symbols in the order of the table of sizes.
     """
-    graphs = [a for a in node.attrs.values() if isinstance(a, Graph)]
-    functions = {g.key: held(g) for g in graphs}
-    writer = _Writer(name, node, functions, symbols)
-    scratch = {"cond": writer.branch, "while_loop": writer.loop}[node.op.name]()
+    writer = _Writer(name, node, held, symbols)
+    {"cond": writer.branch, "while_loop": writer.loop, "scan": writer.scan}[node.op.name]()
     arguments = [Argument("operand", i) for i in range(len(node.operands))]
     arguments += [Argument("result", i) for i in range(len(node.results))]
     return Emitted(
         functions={**writer.helpers, f"@{name}": writer.f.finish("unreachable")},
         declarations={},
         arguments=(*arguments, Argument("scratch"), Argument("sizes")),
-        scratch_bytes=scratch,
+        scratch_bytes=writer.arena_bytes + writer.flag_bytes,
         flops=0,
         bytes=0,
-        tree=f"{node.op.name}: {', '.join(f.name for f in functions.values())}",
+        tree=f"{node.op.name}: {', '.join(writer.called)}",
         fallible=True,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Carry:
-    """Where a carry is within one copy of the carries."""
-
-    offset: Dim
-    size: Dim
-
-
 class _Writer:
-    def __init__(self, name: str, node: Node, functions: dict[object, GraphFunction], symbols: Sequence[int]) -> None:
-        self.node, self.functions = node, functions
-        xs = [f"%x{i}" for i in range(len(node.operands))]
-        ys = [f"%y{i}" for i in range(len(node.results))]
-        self.xs, self.ys = xs, ys
-        parameters = [f"ptr {p}" for p in (*xs, *ys, "%scratch", "%sizes")]
+    def __init__(self, name: str, node: Node, held: Held, symbols: Sequence[int]) -> None:
+        self.node, self.held = node, held
+        self.xs = [f"%x{i}" for i in range(len(node.operands))]
+        self.ys = [f"%y{i}" for i in range(len(node.results))]
+        parameters = [f"ptr {p}" for p in (*self.xs, *self.ys, "%scratch", "%sizes")]
         self.f = Function("i64", f"@{name}", parameters)
         self.sizes = Sizes(self.f)
         self.helpers: dict[str, str] = {}
+        self.called: dict[str, None] = {}
+        self.arena_bytes: Dim = 0
+        self.flag_bytes = 0
         load_symbols(self.f, symbols)
-        slots = max(len(g.inputs) + len(g.outputs) for g in self._graphs())
-        self.table = self.f.emit(f"alloca ptr, i64 {max(slots, 1)}, align 8")
 
-    def _graphs(self) -> list[Graph]:
-        return [a for a in self.node.attrs.values() if isinstance(a, Graph)]
-
-    def _arena(self) -> Dim:
-        size: Dim = 0
-        for function in self.functions.values():
-            size = maximum(size, function.arena_bytes)
-        return size
-
-    def branch(self) -> Dim:
+    # -- the three of them ----------------------------------------------------------------------------------------------
+    def branch(self) -> None:
         """cond: one of two graphs on the operands after the predicate."""
         f, attrs = self.f, self.node.attrs
+        table = self._table([*self.xs[1:], *self.ys])
         then, otherwise = f.label("then"), f.label("else")
         f.branch_if(self._predicate("%x0"), then, otherwise)
         for label, graph in ((then, attrs["then"]), (otherwise, attrs["else_"])):
             f.start(label)
-            status = self._call(graph, [*self.xs[1:], *self.ys], "%scratch")
-            f.do(f"ret i64 {status}")
+            f.do(f"ret i64 {self._call(self._function(graph), table, '%scratch')}")
         f.start(f.label("never"))
-        return self._arena()
 
-    def loop(self) -> Dim:
-        """while_loop: `cond` on one copy of the carries, `body` from it into the other, which then take turns."""
+    def loop(self) -> None:
+        """while_loop: `cond` on the carries, `body` over them."""
         f, attrs = self.f, self.node.attrs
-        carries, copy_bytes = self._carries()
-        first, second = "%scratch", self._moved("%scratch", copy_bytes)
-        flag = self._moved("%scratch", copy_bytes * 2)
-        arena = self._moved("%scratch", copy_bytes * 2 + ALIGN)
-        for x, place, carry in zip(self.xs, self._places(first, carries), carries, strict=True):
-            self._copy(place, x, carry)
+        carries, steps = self.ys[:-1], self.ys[-1]
+        going = self._function(attrs["cond"])
+        body = self._function(attrs["body"], carries=len(carries))
+        self.flag_bytes = ALIGN
+        inputs = [*carries, *self.xs[len(carries) :]]
+        arena = f.emit(f"getelementptr i8, ptr %scratch, i64 {ALIGN}")
+        asked, table = self._table([*inputs, "%scratch"]), self._table(inputs)
+        self._start_carries(len(carries))
         header = f.loop_header("loop")
-        current, following = f.phi("ptr", first), f.phi("ptr", second)
-        places = self._places(current.name, carries)
-        self._or_fail(self._call(attrs["cond"], [*places, flag], arena))
+        count = f.phi("i64", "0")
+        self._or_fail(self._call(going, asked, arena))
         again, done = f.label("body"), f.label("done")
-        f.branch_if(self._predicate(flag), again, done)
+        f.branch_if(self._predicate("%scratch"), again, done)
         f.start(again)
-        self._or_fail(self._call(attrs["body"], [*places, *self._places(following.name, carries)], arena))
-        current.add(following.name, f.block)
-        following.add(current.name, f.block)
+        self._or_fail(self._call(body, table, arena))
+        count.add(f.emit(f"add i64 {count.name}, 1"), f.block)
         f.branch(header)
         f.start(done)
-        for y, place, carry in zip(self.ys, places, carries, strict=True):
-            self._copy(y, place, carry)
+        f.do(f"store i64 {count.name}, ptr {steps}, align 8")
         f.do("ret i64 0")
         f.start(f.label("never"))
-        return copy_bytes * 2 + ALIGN + self._arena()
 
-    def _carries(self) -> tuple[list[_Carry], Dim]:
-        carries: list[_Carry] = []
-        offset: Dim = 0
-        for type_ in self.node.types:
-            size = type_.nbytes if isinstance(type_, TensorType) else 0
-            carries.append(_Carry(offset, size))
-            offset = offset + (size + (ALIGN - 1)) // ALIGN * ALIGN
-        return carries, offset
+    def scan(self) -> None:
+        """scan: `body` over the carries, on an element of each sequence, into an element of each stack."""
+        f, attrs = self.f, self.node.attrs
+        carries, stacked = attrs["carries"], attrs["stacked"]
+        body = self._function(attrs["body"], carries=carries)
+        length = str(self.sizes.dim(attrs["length"]))
+        elements = attrs["body"].inputs[carries : carries + stacked]
+        rows = [v.type for v in attrs["body"].outputs[carries:]]
+        table = self._table([*self.ys[:carries], *self.xs[carries:], *self.ys])
+        # Where each moving pointer starts, its slot in the table, and how far it goes in a step.
+        moving = [(self.xs[carries + i], carries + i, self._bytes(t)) for i, t in enumerate(elements)]
+        first = len(self.xs) + carries
+        moving += [(self.ys[carries + i], first + i, self._bytes(t)) for i, t in enumerate(rows)]
+        self._start_carries(carries)
+        header = f.loop_header("loop")
+        count = f.phi("i64", "0")
+        again, done = f.label("body"), f.label("done")
+        f.branch_if(f.emit(f"icmp slt i64 {count.name}, {length}"), again, done)
+        f.start(again)
+        following = f.emit(f"add i64 {count.name}, 1")
+        place = f.emit(f"sub i64 {length}, {following}") if attrs["reverse"] else count.name
+        for base, slot, step in moving:
+            offset = f.emit(f"mul i64 {place}, {step}")
+            self._fill(table, slot, f.emit(f"getelementptr i8, ptr {base}, i64 {offset}"))
+        self._or_fail(self._call(body, table, "%scratch"))
+        count.add(following, f.block)
+        f.branch(header)
+        f.start(done)
+        f.do("ret i64 0")
+        f.start(f.label("never"))
 
-    def _places(self, base: str, carries: Sequence[_Carry]) -> list[str]:
-        return [self._moved(base, c.offset) for c in carries]
+    # -- parts --------------------------------------------------------------------------------------------------------------
+    def _function(self, graph: Graph, carries: int = 0) -> GraphFunction:
+        """The function of a held graph, which writes its first outputs, the carries, over its first inputs."""
+        tensors = [k for k in range(carries) if isinstance(graph.inputs[k], TensorType)]
+        function = self.held(graph, {k: k for k in tensors})
+        self.arena_bytes = maximum(self.arena_bytes, function.arena_bytes)
+        self.called[function.name] = None
+        return function
 
-    def _moved(self, base: str, offset: Dim) -> str:
-        moved = self.sizes.dim(offset)
-        return base if moved == 0 else self.f.emit(f"getelementptr i8, ptr {base}, i64 {moved}")
+    def _bytes(self, type_: Type) -> str:
+        return str(self.sizes.dim(type_.nbytes)) if isinstance(type_, TensorType) else "0"
 
-    def _copy(self, target: str, source: str, carry: _Carry) -> None:
-        if carry.size != 0:
-            self.helpers[COPY] = copy_function()
-            self.f.do(f"call void {COPY}(ptr {target}, ptr {source}, i64 {self.sizes.dim(carry.size)})")
+    def _start_carries(self, carries: int) -> None:
+        """Copy the first carries to where the loop keeps them."""
+        for x, y, type_ in zip(self.xs, self.ys[:carries], self.node.types, strict=False):
+            if isinstance(type_, TensorType) and type_.nbytes != 0:
+                self.helpers[COPY] = copy_function()
+                self.f.do(f"call void {COPY}(ptr {y}, ptr {x}, i64 {self._bytes(type_)})")
+
+    def _table(self, pointers: Iterable[str]) -> str:
+        """A table of pointers to inputs, then outputs."""
+        known = list(pointers)
+        table = self.f.emit(f"alloca ptr, i64 {max(len(known), 1)}, align 8")
+        for slot, pointer in enumerate(known):
+            self._fill(table, slot, pointer)
+        return table
+
+    def _fill(self, table: str, slot: int, pointer: str) -> None:
+        place = self.f.emit(f"getelementptr ptr, ptr {table}, i64 {slot}")
+        self.f.do(f"store ptr {pointer}, ptr {place}, align 8")
 
     def _predicate(self, pointer: str) -> str:
         value = self.f.emit(f"load i8, ptr {pointer}, align 1")
         return self.f.emit(f"icmp ne i8 {value}, 0")
 
-    def _call(self, graph: Graph, pointers: Sequence[str], arena: str) -> str:
-        """Fill the table and call a held graph; its status."""
-        for number, pointer in enumerate(pointers):
-            slot = self.f.emit(f"getelementptr ptr, ptr {self.table}, i64 {number}")
-            self.f.do(f"store ptr {pointer}, ptr {slot}, align 8")
-        function = self.functions[graph.key]
-        return self.f.emit(f"call i64 @{function.name}(ptr {self.table}, ptr %sizes, ptr {arena})")
+    def _call(self, function: GraphFunction, table: str, arena: str) -> str:
+        return self.f.emit(f"call i64 @{function.name}(ptr {table}, ptr %sizes, ptr {arena})")
 
     def _or_fail(self, status: str) -> None:
         failed, passed = self.f.label("failed"), self.f.label("passed")

@@ -91,14 +91,15 @@ class Module:
         """Write the entry point; returns the arena's size and the memory report."""
         return self._graph_function(graph, name, writes, exported=True)
 
-    def held(self, graph: Graph) -> GraphFunction:
-        """The function of a graph that a control node holds."""
-        found = self._held.get(graph.key)
+    def held(self, graph: Graph, writes: Mapping[int, int]) -> GraphFunction:
+        """The function of a graph that a control node holds; output k is written over input `writes[k]`."""
+        key = graph.key, tuple(writes.items())
+        found = self._held.get(key)
         if found is None:
             # The name is taken before the graphs that this one holds take theirs.
             name = f"graph{next(self._numbers)}"
-            arena, _ = self._graph_function(graph, name, {}, exported=False)
-            found = self._held[graph.key] = GraphFunction(name, arena)
+            arena, _ = self._graph_function(graph, name, writes, exported=False)
+            found = self._held[key] = GraphFunction(name, arena)
         return found
 
     def text(self) -> str:

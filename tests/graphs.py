@@ -63,10 +63,12 @@ def control() -> Graph:
     going = Graph((count, t), (B.less(j, 10),), "going", ("j", "z"))
     body = Graph((count, t), (B.add(j, 1), B.multiply(z, 0.5)), "body", ("j", "z"))
     loop = make("while_loop", (i, branch.result), cond=going, body=body)
+    stacked = make("scan", loop.results[:2], body=body, carries=2, stacked=0, length=3, reverse=True)
     token = make("create_token").result
     printed = make("debug_print", (token, loop.results[1]), template='a "quoted"\n label').result
     called = make("host_call", (printed, x), function="math:sqrt", types=(t,))
-    return Graph((tensor((), dtypes.bool_), count, t), (*loop.results, *called.results), "control")
+    outputs = (*loop.results, *stacked.results, *called.results)
+    return Graph((tensor((), dtypes.bool_), count, t), outputs, "control")
 
 
 def constants() -> Graph:

@@ -33,6 +33,7 @@ NOT_DRAWN: dict[str, str] = {
         ("as_parts", "conj", "from_parts", "imag", "make_complex", "real"),
         "complex numbers are not drawn: UNDRAWN_DTYPES",
     ),
+    "scan": "tests/frontend/test_control.py",
 }
 DRAWN: tuple[Op, ...] = tuple(op for op in registry.all_ops() if op.name not in NOT_DRAWN)
 #: Ops that move and combine elements are drawn more often than those that work on each by itself, calls of Python less.

@@ -611,14 +611,27 @@ def _cond(op: Op, rng: Rng) -> Iterator[Sample]:
 
 
 def _while_loop(op: Op, rng: Rng) -> Iterator[Sample]:
-    """Doubles x while the counter is below 4: four times, or never."""
+    """Doubles x and adds a constant while the counter is below 4: four times, or never."""
     b = GraphBuilder()
     for shape, start in itertools.product(((), (0,), (2, 3)), (0, 4)):
-        types = (TensorType(int64, ()), TensorType(float64, shape))
-        i, x = (input_value(k, t) for k, t in enumerate(types))
+        types = (TensorType(int64, ()), TensorType(float64, shape), TensorType(float64, shape))
+        i, x, step = (input_value(k, t) for k, t in enumerate(types))
         cond = Graph(types, (b.less(i, 4),), "cond")
-        body = Graph(types, (b.add(i, 1), b.add(x, x)), "body")
-        yield Sample((np.asarray(start, np.int64), draw(rng, float64, shape)), {"cond": cond, "body": body})
+        body = Graph(types, (b.add(i, 1), b.add(b.add(x, x), step)), "body")
+        operands = (np.asarray(start, np.int64), draw(rng, float64, shape), draw(rng, float64, shape))
+        yield Sample(operands, {"cond": cond, "body": body})
+
+
+def _scan(op: Op, rng: Rng) -> Iterator[Sample]:
+    """A carry and a counter, a sequence and a constant; the carry and a product are stacked."""
+    b = GraphBuilder()
+    for shape, length, reverse in itertools.product(((), (0,), (2, 3)), (0, 1, 4), (False, True)):
+        types = (TensorType(int64, ()), *(TensorType(float64, shape),) * 3)
+        i, carry, x, scale = (input_value(k, t) for k, t in enumerate(types))
+        new = b.add(carry, x)
+        body = Graph(types, (b.add(i, 1), new, carry, b.multiply(new, scale), i), "body")
+        operands = (np.asarray(3, np.int64), *(draw(rng, float64, s) for s in (shape, (length, *shape), shape)))
+        yield Sample(operands, {"body": body, "carries": 2, "stacked": 1, "length": length, "reverse": reverse})
 
 
 def _debug_print(op: Op, rng: Rng) -> Iterator[Sample]:
@@ -739,6 +752,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "from_parts": _from_parts,
     "cond": _cond,
     "while_loop": _while_loop,
+    "scan": _scan,
     "debug_print": _debug_print,
     "host_call": _host_call,
     "pure_call": _pure_call,

@@ -106,9 +106,12 @@ def _twin(node: Node, operands: Sequence[Any]) -> list[Any]:
     if op.name == "cond":
         return _run(node.attrs["then" if operands[0] else "else_"], operands[1:])
     if op.name == "while_loop":
+        carried = len(node.attrs["body"].outputs)
+        steps = 0
         while _run(node.attrs["cond"], operands)[0]:
-            operands = _run(node.attrs["body"], operands)
-        return list(operands)
+            operands = [*_run(node.attrs["body"], operands), *operands[carried:]]
+            steps += 1
+        return [*operands[:carried], np.asarray(steps)]
     if isinstance(op, Elementwise) and not op.exact:
         found = op.scalar(_SCALAR, *lengthened(op, operands), **node.attrs)
         return [np.array(np.broadcast_to(found, operands[0].shape), node.results[0].dtype.numpy)]
@@ -170,15 +173,18 @@ def _either(s: Shadow, other: Shadow) -> Shadow:
 def _loop(node: Node, xs: list[Shadow], contract: bool) -> list[Shadow]:
     """Turn after turn, as the twin's values say; the bounds are those of that number of turns, if it is sure."""
     sure = bits = True
+    carried, steps = len(node.attrs["body"].outputs), 0
     while True:
         (again,) = _outputs(node.attrs["cond"], xs, contract)
         sure, bits = sure and bool(again.known), bits and again.bits
         if not again.value:
             break
-        xs = _outputs(node.attrs["body"], xs, contract)
+        xs = [*_outputs(node.attrs["body"], xs, contract), *xs[carried:]]
+        steps += 1
+    count = Shadow(np.asarray(steps), bits, *marked(np.asarray(sure)))
     if sure:
-        return [Shadow(s.value, s.bits and bits, s.lo, s.hi) for s in xs]
-    return [Shadow(s.value, s.bits and bits, *_nothing(s.value)) for s in xs]
+        return [*(Shadow(s.value, s.bits and bits, s.lo, s.hi) for s in xs[:carried]), count]
+    return [*(Shadow(s.value, s.bits and bits, *_nothing(s.value)) for s in xs[:carried]), count]
 
 
 def _nothing(value: Array) -> Interval:

@@ -7,7 +7,7 @@ This module joins passes, codegen and runtime. Code is keyed by the optimiser's 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from graphc.errors import ArtifactError, CompileError, UnsupportedError, message
 from graphc.hosts import is_local
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Host, Indexing
-from graphc.ir.printer import to_text
+from graphc.ir.printer import held_graphs, to_text
 from graphc.ir.types import TensorType
 from graphc.passes.manager import Compilation, run_pipeline
 from graphc.passes.pipelines import COMPILE
@@ -171,13 +171,22 @@ def _label(node: Node) -> str:
     return host_label(node) if isinstance(node.op, Host) else indexing_label(node)
 
 
+def _with_held(graph: Graph) -> Iterator[Graph]:
+    """A graph and all that its nodes hold."""
+    stack = [graph]
+    while stack:
+        graph = stack.pop()
+        yield graph
+        stack.extend(held for node in graph.nodes for _, held in held_graphs(node))
+
+
 def _locator(graph: Graph) -> Callable[[str], object]:
     """Finds the user's lines for a failing node: the artifact keeps none, each trace has its own."""
 
     def locate(label: str) -> object:
-        fallible = [n for n in graph.nodes if isinstance(n.op, (Indexing, Host))]
-        nodes = [n for n in fallible if _label(n) == label] or fallible
-        places = list(dict.fromkeys(str(where) for n in nodes for where in graph.locations.get(n, ())))
+        fallible = [(n, g) for g in _with_held(graph) for n in g.nodes if isinstance(n.op, (Indexing, Host))]
+        nodes = [(n, g) for n, g in fallible if _label(n) == label] or fallible
+        places = list(dict.fromkeys(str(where) for n, g in nodes for where in g.locations.get(n, ())))
         return places[0] if len(places) == 1 else f"one of {', '.join(places)}" if places else None
 
     return locate

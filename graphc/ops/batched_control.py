@@ -29,7 +29,7 @@ from graphc.ir.graph import Graph, constant, input_value
 from graphc.ir.op import Builder
 from graphc.ir.types import TOKEN, TensorType, Type
 
-__all__ = ["batch_cond", "batch_while", "in_turn"]
+__all__ = ["batch_cond", "batch_scan", "batch_while", "in_turn"]
 
 Flags = list[bool]
 
@@ -112,15 +112,17 @@ def batch_while(
     flags, parted = _loop_flags(b, batched, examples, cond, body)
     if parted and not safe:
         return in_turn("while_loop")(b, operands, batched, examples, cond=cond, body=body)
-    carries = [
-        with_axis(b, x, own, examples.size) if flag else x
-        for x, own, flag in zip(operands, batched, flags, strict=True)
-    ]
+    begun = _with_axes(b, operands, batched, flags, examples.size)
+    kept = flags[: len(body.outputs)]
     if not parted:
         going, _ = batch_graph(b, cond, flags, examples.size)
-        turned, _ = batch_graph(b, body, flags, examples.size, outputs=flags)
-        return _applied(b, "while_loop", carries, cond=going, body=turned), flags
-    return _parted_loop(b, carries, flags, examples, cond, body), flags
+        turned, _ = batch_graph(b, body, flags, examples.size, outputs=kept)
+        return _applied(b, "while_loop", begun, cond=going, body=turned), [*kept, False]
+    return _parted_loop(b, begun, flags, examples, cond, body), [*kept, True]
+
+
+def _with_axes(b: Builder, operands: Sequence[Any], batched: Sequence[bool], flags: Flags, size: Any) -> list[Any]:
+    return [with_axis(b, x, own, size) if flag else x for x, own, flag in zip(operands, batched, flags, strict=True)]
 
 
 def _loop_flags(
@@ -129,12 +131,13 @@ def _loop_flags(
     """Which carries are batched, and whether examples end at different times: the least flags that the loop preserves. Where
     examples part, so does every carry that the body changes."""
     flags, size, guarded = list(batched), examples.size, examples.active is not None
-    changed = [out is not x for out, x in zip(body.outputs, body.input_values(), strict=True)]
+    changed = [out is not x for out, x in zip(body.outputs, body.input_values(), strict=False)]
+    constants = flags[len(body.outputs) :]
     while True:
         (apart,) = batch_graph(b, cond, flags, size, guarded=guarded)[1]
         parted = apart or guarded
         found = batch_graph(b, body, flags, size, guarded=guarded)[1]
-        new = [old or out or (parted and c) for old, out, c in zip(flags, found, changed, strict=True)]
+        new = [old or out or (parted and c) for old, out, c in zip(flags, found, changed, strict=False)] + constants
         if new == flags:
             return flags, parted
         flags = new
@@ -143,19 +146,23 @@ def _loop_flags(
 def _parted_loop(
     b: Builder, carries: Sequence[Any], flags: Flags, examples: Examples, cond: Graph, body: Graph
 ) -> list[Any]:
-    """The loop whose first carry is the mask of the examples that go on."""
+    """The loop whose first carries are the mask of the examples that go on and how often each did."""
     size = examples.size
     going = _condition(b, cond, carries, flags, examples)
-    types = [mask_type(size), *(b.type(x) for x in carries)]
-    mask, *inner = (input_value(i, t) for i, t in enumerate(types))
+    steps = b.full((size,), 0, int64)
+    types = [mask_type(size), b.type(steps), *(b.type(x) for x in carries)]
+    mask, count, *inner = (input_value(i, t) for i, t in enumerate(types))
     new, new_flags = batch_values(b, body, inner, flags, Examples(size, mask))
     kept = []
-    for x, y, old_flag, flag in zip(inner, new, flags, new_flags, strict=True):
+    for x, y, old_flag, flag in zip(inner, new, flags, new_flags, strict=False):
         kept.append(_chosen(b, mask, y, x, (flag, old_flag), size)[0])
-    still = _condition(b, cond, kept, flags, Examples(size, mask))
+    constants = inner[len(kept) :]
+    still = _condition(b, cond, [*kept, *constants], flags, Examples(size, mask))
     again = Graph(tuple(types), (b.any(mask, axes=(0,)),), cond.name, (), cond.locations)
-    turned = Graph(tuple(types), (still, *kept), body.name, (), body.locations)
-    return _applied(b, "while_loop", (going, *carries), cond=again, body=turned)[1:]
+    counted = b.add(count, b.convert(mask, dtype=int64))
+    turned = Graph(tuple(types), (still, counted, *kept), body.name, (), body.locations)
+    results = _applied(b, "while_loop", (going, steps, *carries), cond=again, body=turned)
+    return [*results[2:-1], results[1]]
 
 
 def _condition(b: Builder, cond: Graph, carries: Sequence[Any], flags: Flags, examples: Examples) -> Any:
@@ -164,6 +171,48 @@ def _condition(b: Builder, cond: Graph, carries: Sequence[Any], flags: Flags, ex
     (holds,), (flag,) = batch_values(b, cond, carries, flags, Examples(examples.size, guard))
     holds = with_axis(b, holds, flag, examples.size)
     return holds if examples.active is None else b.bitwise_and(holds, examples.active)
+
+
+# -- scan -------------------------------------------------------------------------------------------------------------------
+
+
+def batch_scan(
+    b: Builder,
+    operands: Sequence[Any],
+    batched: Sequence[bool],
+    examples: Examples,
+    body: Graph,
+    carries: int,
+    stacked: int,
+    length: Dim,
+    reverse: bool,
+) -> Batched:
+    """The rule of `scan`: one loop whose body does all examples; they stand behind the axis of the sequences."""
+    attrs = {"carries": carries, "stacked": stacked, "length": length, "reverse": reverse}
+    guarded = examples.active is not None
+    if guarded and not is_guardable(body):
+        return in_turn("scan")(b, operands, batched, examples, body=body, **attrs)
+    flags = list(batched)
+    while True:
+        outward = batch_graph(b, body, flags, examples.size, guarded=guarded)[1]
+        new = [old or out for old, out in zip(flags[:carries], outward[:carries], strict=True)] + flags[carries:]
+        if new == flags:
+            break
+        flags = new
+    found = [*flags[:carries], *outward[carries:]]
+    turned, _ = batch_graph(b, body, flags, examples.size, outputs=found, guarded=guarded)
+    begun = _with_axes(b, operands, batched, flags, examples.size)
+    for k in range(carries, carries + stacked):
+        begun[k] = _exchanged(b, begun[k]) if flags[k] else begun[k]
+    results = _applied(b, "scan", (*begun, *_guard(examples)), body=turned, **attrs)
+    for k in range(carries, len(results)):
+        results[k] = _exchanged(b, results[k]) if found[k] else results[k]
+    return results, found
+
+
+def _exchanged(b: Builder, x: Any) -> Any:
+    """The first two axes in each other's place."""
+    return b.transpose(x, perm=(1, 0, *range(2, len(b.type(x).shape))))
 
 
 # -- one after the other ----------------------------------------------------------------------------------------------------

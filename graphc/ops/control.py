@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from graphc.dtypes import bool_
+from graphc.dtypes import bool_, int64
 from graphc.errors import ShapeError
+from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph
 from graphc.ir.op import Control, run_graph, type_error
 from graphc.ir.registry import register
 from graphc.ir.types import TOKEN, TensorType, Type
-from graphc.ops.batched_control import batch_cond, batch_while
+from graphc.ops.batched_control import batch_cond, batch_scan, batch_while
 
-__all__ = ["cond", "create_token", "while_loop"]
+__all__ = ["cond", "create_token", "scan", "while_loop"]
 
 Array = NDArray[Any]
 PREDICATE = TensorType(bool_, ())
+COUNT = TensorType(int64, ())
 
 
 def _types(types: tuple[Type, ...]) -> str:
@@ -83,30 +86,95 @@ cond = register(
 )
 
 
+def _split(name: str, role: str, body: Graph, operands: tuple[Type, ...]) -> tuple[Type, ...]:
+    """The types of a loop's carries: its first operands, of the types that its body gives."""
+    carries = _output_types(body)
+    if operands[: len(carries)] != carries:
+        raise ShapeError(
+            type_error(name, f"`{role}` must keep the types of the carries, gives {_types(carries)}", operands)
+        )
+    if TOKEN in operands[len(carries) :]:
+        raise ShapeError(type_error(name, "a token must be a carry", operands))
+    return carries
+
+
 def _while_rule(*operands: Type, cond: Graph, body: Graph) -> tuple[Type, ...]:
     if _output_types(_check_body("while_loop", "cond", cond, operands)) != (PREDICATE,):
         raise ShapeError(f"while_loop: `cond` must give one {PREDICATE}, gives {_types(_output_types(cond))}")
-    if _output_types(_check_body("while_loop", "body", body, operands)) != operands:
-        raise ShapeError(
-            type_error("while_loop", f"`body` must keep its types, gives {_types(_output_types(body))}", operands)
-        )
-    return operands
+    return (*_split("while_loop", "body", _check_body("while_loop", "body", body, operands), operands), COUNT)
 
 
-def _while_numpy(*carries: Array, cond: Graph, body: Graph) -> tuple[Array, ...]:
-    while run_graph(cond, carries)[0]:
-        carries = run_graph(body, carries)
-    return carries
+def _while_numpy(*operands: Array, cond: Graph, body: Graph) -> tuple[Array, ...]:
+    carries, constants = operands[: len(body.outputs)], operands[len(body.outputs) :]
+    steps = 0
+    while run_graph(cond, (*carries, *constants))[0]:
+        carries = run_graph(body, (*carries, *constants))
+        steps += 1
+    return (*carries, np.asarray(steps, np.int64))
 
 
 while_loop = register(
     Control(
         name="while_loop",
-        doc="""carries = body(*carries) as long as cond(*carries) holds; the results are the last carries, the
-        operands themselves if it never holds. Captures are carries that the body passes through.""",
+        doc="""carries = body(*carries, *constants) as long as cond(*carries, *constants) holds. The first operands are the
+        carries, as many as `body` gives; the others stay the same. The results are the last carries (the operands
+        themselves if `cond` never holds), then how often `body` ran.""",
         attributes=("cond", "body"),
         rule=_while_rule,
         numpy=_while_numpy,
         batching=batch_while,
+    )
+)
+
+
+def _scan_rule(
+    *operands: Type, body: Graph, carries: int, stacked: int, length: Dim, reverse: bool
+) -> tuple[Type, ...]:
+    sequences = operands[carries : carries + stacked]
+    if min(carries, stacked) < 0 or carries + stacked > len(operands):
+        raise ShapeError(type_error("scan", f"has no {carries} carries and {stacked} sequences", operands))
+    if isinstance(length, int) and length < 0:
+        raise ShapeError(f"scan: the length is {length}")
+    for x in sequences:
+        if not isinstance(x, TensorType) or not x.shape or x.shape[0] != length:
+            raise ShapeError(type_error("scan", f"the first axis of {x} must have the length {length}", operands))
+    elements = tuple(TensorType(x.dtype, x.shape[1:]) for x in sequences if isinstance(x, TensorType))
+    inner = (*operands[:carries], *elements, *operands[carries + stacked :])
+    results = _output_types(_check_body("scan", "body", body, inner))
+    if results[:carries] != inner[:carries]:
+        raise ShapeError(
+            type_error("scan", f"`body` must keep the types of the carries, gives {_types(results)}", inner)
+        )
+    stacks = results[carries:]
+    if TOKEN in (*inner[carries:], *stacks):
+        raise ShapeError(type_error("scan", "a token must be a carry", operands))
+    return (*results[:carries], *(TensorType(y.dtype, (length, *y.shape)) for y in stacks if isinstance(y, TensorType)))
+
+
+def _scan_numpy(
+    *operands: Array, body: Graph, carries: int, stacked: int, length: int, reverse: bool
+) -> tuple[Array, ...]:
+    state, sequences = operands[:carries], operands[carries : carries + stacked]
+    constants = operands[carries + stacked :]
+    types = [v.tensor for v in body.outputs[carries:]]
+    stacks = [np.empty((length, *t.shape), t.dtype.numpy) for t in types]  # type: ignore[type-var]
+    for t in range(length - 1, -1, -1) if reverse else range(length):
+        outputs = run_graph(body, (*state, *(x[t, ...] for x in sequences), *constants))
+        state = outputs[:carries]
+        for stack, y in zip(stacks, outputs[carries:], strict=True):
+            stack[t] = y
+    return (*state, *stacks)
+
+
+scan = register(
+    Control(
+        name="scan",
+        doc="""For t = 0, 1, ..., length - 1 (backwards with `reverse`): (carries, y[t]) = body(carries, x[t], constants).
+        Of the operands the first `carries` are carries, the next `stacked` the sequences x, whose first axis has `length`
+        elements, and the others stay the same. The results are the last carries, then the stacked ys.""",
+        attributes=("body", "carries", "stacked", "length", "reverse"),
+        rule=_scan_rule,
+        numpy=_scan_numpy,
+        batching=batch_scan,
     )
 )

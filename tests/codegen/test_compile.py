@@ -14,6 +14,7 @@ from graphc.codegen.emitters import EMITTERS
 from graphc.dtypes import bool_, float32, float64, int32, int64, uint32
 from graphc.errors import BoundsError, CompileError
 from graphc.ir.graph import Graph, constant, full, input_value
+from graphc.ir.types import TensorType
 from graphc.passes.fusion import fuse
 from graphc.runtime.executable import Executable
 
@@ -383,11 +384,90 @@ def test_while_loop():
     n, x = inputs((int64, ()), (f32, (4, 4)))
     types = [n.type, x.type, x.type]
     going = held(types, lambda n, x, w: [b.greater(n, 0)])
-    body = held(types, lambda n, x, w: [n - 1, b.tanh(matmul(x, w)) + x, w])
+    body = held(types, lambda n, x, w: [n - 1, b.tanh(matmul(x, w)) + x])
     results = b.while_loop(n, x, b.sin(x), cond=going, body=body)
     g = graph((n, x), [results[0], results[1] * 2.0, results[2]])
     for count in (0, 1, 2, 7):
         agree(g, 1e-4, arrays=[np.array(count), np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)])
+
+
+def test_carries_change_places():
+    """New carries are written over old ones: rotations, copies and readers of old values."""
+    n, x, y, z = inputs((int64, ()), (f32, (5,)), (f32, (5,)), (f32, (5,)))
+    types = [n.type, x.type, y.type, z.type]
+    going = held(types, lambda n, x, y, z: [b.greater(n, 0)])
+    for build in (
+        lambda n, x, y, z: [n - 1, y, z, x],
+        lambda n, x, y, z: [n - 1, y, x, z],
+        lambda n, x, y, z: [n - 1, x + y, x, x],
+        lambda n, x, y, z: [n - 1, flip(x), x * y, flip(y) + z],
+        lambda n, x, y, z: [n - 1, b.broadcast(b.sum(x, axes=(0,)), shape=(5,)), z, y * 0.5],
+    ):
+        g = graph((n, x, y, z), list(b.while_loop(n, x, y, z, cond=going, body=held(types, build))))
+        for count in (0, 1, 2, 5):
+            agree(g, arrays=[np.array(count), *(np.arange(5, dtype=np.float32) + k for k in (1, 10, 20))])
+
+
+def test_scan():
+    for length in (0, 1, 2, 9):
+        for reverse in (False, True):
+            c, x, w, v = inputs((f32, (3,)), (f32, (length, 3)), (f32, (3, 3)), (int64, (length,)))
+            number = TensorType(int64, ())
+            types = [number, c.type, TensorType(f32, (3,)), number, w.type]
+
+            def build(i, c, x, k, w):
+                new = b.tanh(b.reshape(matmul(b.reshape(c, shape=(1, 3)), w), shape=(3,)) + x)
+                return [i + k, new, new, c, i, b.sum(x, axes=(0,))]
+
+            body = held(types, build)
+            start = constant(np.array(2))
+            results = b.scan(start, c, x, v, w, body=body, carries=2, stacked=2, length=length, reverse=reverse)
+            agree(graph((c, x, w, v), [*results, results[1] * 2.0]))
+
+
+def test_scan_updates_an_array_in_place():
+    """The carry is written where it stands: no copy of it in the body."""
+    x, v = inputs((f32, (1000,)), (int64, (50,)))
+    number = TensorType(int64, ())
+
+    def build(x, i, k):
+        return [
+            b.scatter_add(x, i, b.convert(k, dtype=f32), axis=0, mode="raise"),
+            b.take(x, i, axis=0, mode="raise"),
+        ]
+
+    body = held([x.type, number, number], build)
+    index = constant(np.arange(50) * 7 % 23)
+    results = b.scan(x, index, v, body=body, carries=1, stacked=2, length=50, reverse=False)
+    compiled = agree(graph((x, v), list(results)))
+    assert max(row.bytes for row in compiled.memory) < 4000
+
+
+def test_failure_in_a_loop_says_where():
+    x, i = inputs((f32, (5,)), (int64, (3,)))
+    body = held([TensorType(int64, ()), x.type], lambda i, x: [b.take(x, i, axis=0, mode="raise")])
+    results = b.scan(i, x, body=body, carries=0, stacked=1, length=3, reverse=False)
+    e = Executable(compile_graph(fuse(graph((x, i), [results]))).artifact)
+    e.run([np.zeros(5, np.float32), np.array([0, 4, 2])])
+    with pytest.raises(BoundsError, match="index 7"):
+        e.run([np.zeros(5, np.float32), np.array([0, 4, 7])])
+
+
+def test_loops_inside_loops():
+    x, m = inputs((f32, (4, 3)), (int64, ()))
+    row = TensorType(f32, (3,))
+    inner = held([m.type, row], lambda k, c: [k - 1, c * 1.5])
+    going = held([m.type, row], lambda k, c: [b.greater(k, 0)])
+    outer = held(
+        [row, row, m.type],
+        lambda c, x, m: [
+            b.while_loop(m, c, cond=going, body=inner)[1] + x,
+            b.while_loop(m, x, cond=going, body=inner)[1],
+        ],
+    )
+    results = b.scan(b.sum(x, axes=(0,)), x, m, body=outer, carries=1, stacked=1, length=4, reverse=True)
+    for count in (0, 1, 3):
+        agree(graph((x, m), list(results)), arrays=[np.arange(12, dtype=np.float32).reshape(4, 3), np.array(count)])
 
 
 def test_control_inside_control():

@@ -41,24 +41,44 @@ def test_branches_must_agree() -> None:
         make("cond", [x, x], then=one, else_=one)
     with pytest.raises(ShapeError, match="`then` takes"):
         make("cond", [predicate], then=one, else_=one)
-    with pytest.raises(ShapeError, match="must keep its types"):
+    with pytest.raises(ShapeError, match="must keep the types of the carries"):
         make("while_loop", [x], cond=Graph((X,), (constant(True),)), body=two)
     with pytest.raises(ShapeError, match=r"must give one bool\[\]"):
         make("while_loop", [x], cond=one, body=one)
 
 
+def test_scans_must_agree() -> None:
+    row, carry = input_value(0, TensorType(float64, (4, 3))), input_value(1, X)
+    x, y = input_value(0, X), input_value(1, X)
+    body = Graph((X, X), (B.add(x, y), x), "body")
+    attrs = {"body": body, "carries": 1, "stacked": 1, "length": 4, "reverse": False}
+    assert make("scan", [carry, row], **attrs).types == (X, TensorType(float64, (4, 3)))
+    for changed, match in (
+        ({"length": 5}, "must have the length 5"),
+        ({"carries": 2, "stacked": 0}, "`body` takes"),
+        ({"carries": 2, "stacked": 1}, "has no 2 carries and 1 sequences"),
+        ({"body": Graph((X, X), (B.sum(x, axes=(0,)),))}, "must keep the types of the carries"),
+        ({"body": Graph((X, X), ())}, "must keep the types of the carries"),
+    ):
+        with pytest.raises(ShapeError, match=match):
+            make("scan", [carry, row], **{**attrs, **changed})
+    with pytest.raises(ShapeError, match="must have the length 4"):
+        make("scan", [carry, carry], **attrs)
+
+
 def test_nested_loops() -> None:
     """Sum of i*j for i, j < n by two loops."""
     integer = TensorType(int64, ())
-    types = (integer,) * 4  # i, j, n, total
-    i, j, n, total = (input_value(k, integer) for k in range(4))
-    inner = Graph(types, (i, B.add(j, 1), n, B.add(total, B.multiply(i, j))), "inner")
-    loop = make("while_loop", [i, constant(np.int64(0)), n, total], cond=Graph(types, (B.less(j, n),)), body=inner)
-    outer = Graph(types, (B.add(i, 1), j, n, loop.results[3]), "outer")
-    node = make("while_loop", [i, j, n, total], cond=Graph(types, (B.less(i, n),)), body=outer)
+    types = (integer,) * 4  # inner: j, total, and the constants i, n; outer: i, total, and the constants j, n
+    first, total, other, n = (input_value(k, integer) for k in range(4))
+    going = Graph(types, (B.less(first, n),))
+    inner = Graph(types, (B.add(first, 1), B.add(total, B.multiply(other, first))), "inner")
+    loop = make("while_loop", [other, total, first, n], cond=going, body=inner)
+    outer = Graph(types, (B.add(first, 1), loop.results[1]), "outer")
+    node = make("while_loop", [first, total, other, n], cond=going, body=outer)
     zero = np.array(0, np.int64)
-    result = evaluate(Graph(types, node.results), [zero, zero, np.array(5, np.int64), zero])[3]
-    assert result == sum(a * b for a in range(5) for b in range(5))
+    found = evaluate(Graph(types, node.results), [zero, zero, zero, np.array(5, np.int64)])
+    assert found[1] == sum(a * b for a in range(5) for b in range(5)) and found[2] == 5
 
 
 def test_effects_run_in_order(capsys: pytest.CaptureFixture[str]) -> None:

@@ -288,6 +288,7 @@ def test_identities_are_neutral() -> None:
 _NO_DERIVATIVE = {
     "cond": "control flow has no rule yet",
     "while_loop": "control flow has no rule yet",
+    "scan": "control flow has no rule yet",
     "stop_gradient": "a constant by definition",
     "fused": "made after differentiation",
     "composite": "its decomposition is differentiated",

@@ -6,7 +6,7 @@ becomes a result, which is written to the captured tensor after the node; effect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.errors import TraceError, message
@@ -16,43 +16,56 @@ from graphc.frontend.subtrace import Sub, assign
 from graphc.frontend.tensor import Tensor, apply
 from graphc.frontend.trace import Trace, Traced
 from graphc.ir import registry
-from graphc.ir.graph import Graph, Node, Value, input_value, make, rebuild
-from graphc.ir.types import TOKEN, Type
+from graphc.ir.dims import Dim
+from graphc.ir.graph import Attribute, Graph, Node, Value, input_value, make, rebuild
+from graphc.ir.types import TOKEN, TensorType, Type
 
-__all__ = ["apply_cond", "apply_while"]
+__all__ = ["apply_cond", "apply_scan", "apply_while"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The operands that the regions of a node have in common, after `first` arguments of their own."""
+    """The operands that the regions of a node have in common: the carries, the captures that any region overwrites, a token
+    if there are effects, the elements of sequences, and the other captures."""
 
-    first: tuple[Type, ...]
-    captures: tuple[Tensor, ...]
+    carries: tuple[Type, ...]
     written: tuple[Tensor, ...]
-    detached: tuple[bool, ...]
     effects: bool
+    elements: tuple[Type, ...]
+    constants: tuple[Tensor, ...]
+    detached: tuple[bool, ...]
 
     @property
     def types(self) -> tuple[Type, ...]:
         """Types of all operands."""
         tokens = (TOKEN,) if self.effects else ()
-        return (*self.first, *(t.type for t in self.captures), *tokens)
+        written, constants = (tuple(t.type for t in tensors) for tensors in (self.written, self.constants))
+        return (*self.carries, *written, *tokens, *self.elements, *constants)
+
+    @property
+    def kept(self) -> int:
+        """How many operands come before the elements: what a loop carries."""
+        return len(self.carries) + len(self.written) + self.effects
 
     def place(self, tensor: Tensor) -> int:
         """Which operand a captured tensor is."""
-        return len(self.first) + next(i for i, t in enumerate(self.captures) if t is tensor)
+        for i, t in enumerate(self.written):
+            if t is tensor:
+                return len(self.carries) + i
+        first = self.kept + len(self.elements)
+        return first + next(i for i, t in enumerate(self.constants) if t is tensor)
 
-    def fitted(self, sub: Sub) -> Graph:
-        """The region's graph with these operands: its results, then the new values of all that any region overwrites,
-        then the token."""
+    def fitted(self, sub: Sub, carried: int) -> Graph:
+        """The region's graph with these operands: its first `carried` results, the new values of all that any region
+        overwrites, the token, and the other results."""
         types = self.types
-        count = len(self.first)
-        values = [input_value(i, t) for i, t in enumerate(self.first)]
+        values = [input_value(i, t) for i, t in enumerate(self.carries)]
+        values += [input_value(self.kept + i, t) for i, t in enumerate(self.elements)]
         values += [input_value(self.place(t), t.type) for t in sub.captures]
-        token = input_value(len(types) - 1, TOKEN) if self.effects else None
+        token = input_value(self.kept - 1, TOKEN) if self.effects else None
         if sub.effects and token is not None:
             values.append(token)
-        assert len(values) == len(sub.graph.inputs), (count, sub.graph.inputs)
+        assert len(values) == len(sub.graph.inputs), (types, sub.graph.inputs)
 
         def visit(node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
             return make(node.op, operands, **node.attrs).results
@@ -61,30 +74,32 @@ class _Frame:
         news = {id(sub.captures[w.capture]): graph.outputs[w.index] for w in sub.writes}
         writes = [news[id(t)] if id(t) in news else input_value(self.place(t), t.type) for t in self.written]
         last = () if token is None else (graph.outputs[-1] if sub.effects else token,)
-        outputs = (*graph.outputs[: sub.outputs], *writes, *last)
+        outputs = (*graph.outputs[:carried], *writes, *last, *graph.outputs[carried : sub.outputs])
         return Graph(types, outputs, sub.graph.name, (), graph.locations)
 
-    def write_back(self, results: Sequence[Tensor]) -> None:
-        """Give what regions have overwritten its new values."""
-        for tensor, value, detached in zip(self.written, results, self.detached, strict=True):
+    def split(self, results: Sequence[Tensor | None], carried: int) -> list[Tensor]:
+        """A node's results without what regions have overwritten, which gets its new values, and without the token."""
+        for tensor, value, detached in zip(self.written, results[carried:], self.detached, strict=False):
+            assert value is not None
             assign(tensor, value, detached=detached)
+        after = carried + len(self.written) + self.effects
+        return [t for t in (*results[:carried], *results[after:]) if t is not None]
 
 
-def _frame(first: tuple[Type, ...], subs: Sequence[Sub]) -> _Frame:
+def _frame(carries: tuple[Type, ...], subs: Sequence[Sub], elements: tuple[Type, ...] = ()) -> _Frame:
     captures = {id(t): t for sub in subs for t in sub.captures}
-    written: dict[int, Tensor] = {}
     detached: dict[int, bool] = {}
     for sub in subs:
         for write in sub.writes:
-            tensor = sub.captures[write.capture]
-            written[id(tensor)] = tensor
-            detached[id(tensor)] = write.detached and detached.get(id(tensor), True)
+            key = id(sub.captures[write.capture])
+            detached[key] = write.detached and detached.get(key, True)
     return _Frame(
-        first,
-        tuple(captures.values()),
-        tuple(written.values()),
-        tuple(detached.values()),
+        carries,
+        tuple(captures[key] for key in detached),
         any(sub.effects for sub in subs),
+        elements,
+        tuple(t for key, t in captures.items() if key not in detached),
+        tuple(detached.values()),
     )
 
 
@@ -94,13 +109,21 @@ def _trace() -> Trace:
     return trace
 
 
-def _apply(name: str, frame: _Frame, operands: Sequence[Tensor], attrs: dict[str, Graph]) -> tuple[Tensor, ...]:
-    """Apply a control op to the operands and the captures; with effects, through the trace's token."""
+def _apply(
+    name: str,
+    frame: _Frame,
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    attrs: Mapping[str, Attribute],
+) -> tuple[Tensor | None, ...]:
+    """Apply a control op to the operands and the captures; with effects, through the trace's token, which is None among the
+    results."""
     op = registry.get(name)
+    first, last = (*before, *frame.written), (*after, *frame.constants)
     if not frame.effects:
-        return apply(op, (*operands, *frame.captures), attrs)
+        return apply(op, (*first, *last), attrs)
     trace = _trace()
-    if any(t.requires_grad for t in (*operands, *frame.captures)) and context.grad_enabled.get():
+    if any(t.requires_grad for t in (*first, *last)) and context.grad_enabled.get():
         raise TraceError(
             message(
                 "a branch or loop with effects (debug.print, host calls) is differentiated",
@@ -109,33 +132,41 @@ def _apply(name: str, frame: _Frame, operands: Sequence[Tensor], attrs: dict[str
             )
         )
     token = make("create_token").result if trace.token is None else trace.token
-    values = tuple(trace.value_of(t) for t in (*operands, *frame.captures))
-    node = trace.emit(op, (*values, token), attrs)
-    trace.token = node.results[-1]
-    return tuple(Traced(trace, v) for v in node.results[:-1])
+    front, back = (tuple(trace.value_of(t) for t in tensors) for tensors in (first, last))
+    node = trace.emit(op, (*front, token, *back), attrs)
+    trace.token = next(v for v in node.results if v.type == TOKEN)
+    return tuple(None if v.type == TOKEN else Traced(trace, v) for v in node.results)
 
 
-def apply_cond(condition: Tensor, then: Sub, orelse: Sub) -> tuple[Tensor, ...]:
+def apply_cond(condition: Tensor, then: Sub, orelse: Sub) -> list[Tensor]:
     """The results of one region or the other."""
     frame = _frame((), (then, orelse))
-    graphs = {"then": frame.fitted(then), "else_": frame.fitted(orelse)}
-    results = _apply("cond", frame, (condition,), graphs)
-    frame.write_back(results[then.outputs :])
-    return results[: then.outputs]
+    graphs = {"then": frame.fitted(then, then.outputs), "else_": frame.fitted(orelse, then.outputs)}
+    return frame.split(_apply("cond", frame, (condition,), (), graphs), then.outputs)
 
 
-def apply_while(body: Sub, initial: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def apply_while(body: Sub, initial: Sequence[Tensor]) -> list[Tensor]:
     """Repeat the region as long as its first result, a bool, holds; its arguments and results are the carries `initial`."""
-    frame = _frame(tuple(t.type for t in initial), (body,))
-    graph = frame.fitted(body)
+    types = tuple(t.type for t in initial)
+    frame = _frame(types, (body,))
+    test = Graph(frame.types, (input_value(0, types[0]),), "condition")
+    graphs = {"cond": test, "body": frame.fitted(body, len(types))}
+    return frame.split(_apply("while_loop", frame, initial, (), graphs)[:-1], len(types))
+
+
+def apply_scan(
+    body: Sub, initial: Sequence[Tensor], sequences: Sequence[Tensor], length: Dim, *, reverse: bool
+) -> list[Tensor]:
+    """Run the region `length` times; its arguments are the carries `initial` and an element of each sequence, its results the
+    new carries and what is stacked."""
     count = len(initial)
-    types = frame.types
-    news = dict(zip(map(id, frame.written), graph.outputs[count:], strict=False))
-    captures = [news.get(id(t), input_value(count + i, t.type)) for i, t in enumerate(frame.captures)]
-    last = graph.outputs[-1:] if frame.effects else ()
-    graph = Graph(types, (*graph.outputs[:count], *captures, *last), graph.name, (), graph.locations)
-    test = Graph(types, (input_value(0, types[0]),), "condition")
-    results = _apply("while_loop", frame, initial, {"cond": test, "body": graph})
-    after = dict(zip(map(id, frame.captures), results[count:], strict=True))
-    frame.write_back([after[id(t)] for t in frame.written])
-    return results[:count]
+    elements = tuple(TensorType(t.type.dtype, t.type.shape[1:]) for t in sequences)
+    frame = _frame(tuple(t.type for t in initial), (body,), elements)
+    attrs = {
+        "body": frame.fitted(body, count),
+        "carries": frame.kept,
+        "stacked": len(sequences),
+        "length": length,
+        "reverse": reverse,
+    }
+    return frame.split(_apply("scan", frame, initial, sequences, attrs), count)
