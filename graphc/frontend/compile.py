@@ -114,7 +114,7 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if context.trace.get() is not None:
-            return self._function(*args, **kwargs)
+            return context.rewritten(self._function)(*args, **kwargs)
         key = None if kwargs else _quick_key(args)
         variant = None if key is None else _first_valid(self._quick.get(key))
         if variant is not None:

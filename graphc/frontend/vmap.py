@@ -79,7 +79,7 @@ def vmap(
     ShapeError
         If an axis does not exist, or numbers of examples differ.
     TracerConversionError
-        If Python asks for a value (`if x > 0`): there are many. Use `gx.where` or `gx.cond`.
+        If Python asks for a value (`x.item()`): there are many. Control flow (`if x > 0`) becomes part of the graph.
     StateError
         If the function writes to a tensor from outside: there would be a new value for each example.
 

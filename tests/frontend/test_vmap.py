@@ -365,6 +365,54 @@ def test_custom_ops_see_one_example(mode: Any) -> None:
     np.testing.assert_array_equal(plain(mode(gx.vmap(lambda x: halved(x) + 1))(V)), V / 2 + 1)
 
 
+# -- control flow ---------------------------------------------------------------------------------------------------------
+
+
+def collatz(n: Any) -> Any:
+    steps = 0
+    while n != 1:
+        n = n // 2 if n % 2 == 0 else 3 * n + 1
+        steps += 1
+    return steps
+
+
+def newton(x: Any, tolerance: Any) -> Any:
+    guess = x
+    while abs(guess * guess - x) > tolerance:
+        guess = 0.5 * (guess + x / guess)
+    return guess
+
+
+def guarded(x: Any, table: Any, i: Any) -> Any:
+    if i >= 0 and x > 0:
+        return np.sqrt(x) * table[i]
+    elif x < -1:
+        return table.sum()
+    return -x
+
+
+CONTROL: list[tuple[Callable[..., Any], tuple[Any, ...], Any]] = [
+    (collatz, (np.array([27, 1, 6, 97, 2]),), 0),
+    (newton, (np.array([2.0, 9.0, 1e-3, 1e6, 1.0]), 1e-9), (0, None)),
+    (newton, (np.float64(2.0), np.array([1e-1, 1e-3, 1e-6, 1e-9, 1.0])), (None, 0)),
+    (guarded, (np.array([4.0, 9.0, -2.0, -0.5, 1.0]), np.arange(3.0), np.array([1, -50, 70, 0, 2])), (0, None, 0)),
+]
+
+
+@pytest.mark.parametrize(("f", "args", "in_axes"), CONTROL, ids=[f"{c[0].__name__}-{k}" for k, c in enumerate(CONTROL)])
+def test_control_flow_of_plain_python(f: Callable[..., Any], args: tuple[Any, ...], in_axes: Any) -> None:
+    """Each example takes its own way, dynamically and compiled."""
+    expected = loop(f, args, in_axes)
+    mapped = gx.vmap(f, in_axes)
+    for run in (
+        mapped,
+        gx.compile(mapped),
+        gx.compile(lambda *xs: gx.vmap(f, in_axes)(*xs) + 0),
+        gx.vmap(gx.compile(f), in_axes),
+    ):
+        np.testing.assert_allclose(plain(run(*args)), expected, rtol=1e-12)
+
+
 # -- quality --------------------------------------------------------------------------------------------------------------
 
 
