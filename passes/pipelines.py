@@ -17,6 +17,7 @@ from graphc.passes.fusion import Fusion
 from graphc.passes.inline import InlineComposites
 from graphc.passes.linearize import Linearize
 from graphc.passes.simplify import Simplify
+from graphc.passes.split import Split
 from graphc.passes.widen import Widen
 
 __all__ = ["COMPILE", "LOWER", "OPTIMISE", "PASSES", "parse_passes"]
@@ -31,10 +32,10 @@ OPTIMISE: tuple[Pass, ...] = (
 )
 
 #: What code generation cannot do without.
-LOWER: tuple[Pass, ...] = (InlineComposites(), Widen(), Fusion())
+LOWER: tuple[Pass, ...] = (InlineComposites(), Split(), Widen(), Fusion())
 
 #: From a traced (and, if asked for, differentiated) graph to kernels.
-COMPILE: tuple[Pass, ...] = (*OPTIMISE, Widen(), Fusion())
+COMPILE: tuple[Pass, ...] = (*OPTIMISE, Split(), Widen(), Fusion())
 
 #: All passes that can be named on the command line.
 PASSES: dict[str, Callable[..., Pass]] = {
@@ -45,6 +46,7 @@ PASSES: dict[str, Callable[..., Pass]] = {
     Differentiate.name: Differentiate,
     Linearize.name: Linearize,
     Batch.name: Batch,
+    Split.name: Split,
     Widen.name: Widen,
     Fusion.name: Fusion,
 }

@@ -342,6 +342,8 @@ MOVEMENT = (
         P.transpose(P.transpose(x, perm=inner), perm=outer),
         _transpose_twice,
     ),
+    rule("as_parts(from_parts(x)) --> x", P.as_parts(P.from_parts(x)), lambda x: x),
+    rule("from_parts(as_parts(x)) --> x", P.from_parts(P.as_parts(x)), lambda x: x),
     Rule("reshape(x, its shape) --> x", True, ("reshape",), _same_shape),
     rule(
         "reshape(reshape(x), s) --> reshape(x, s)",

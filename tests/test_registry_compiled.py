@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import fault, same_bits
-from samples import Sample
-from samples import samples as all_samples
+from samples import Sample, samples
 
 import graphc as gx
 import graphc.ops
@@ -37,6 +36,7 @@ from graphc.passes.fusion import fuse
 from graphc.passes.inline import InlineComposites
 from graphc.passes.manager import run_pipeline
 from graphc.passes.pipelines import LOWER
+from graphc.passes.split import Split
 from graphc.passes.widen import Widen
 from graphc.runtime.executable import Executable
 
@@ -45,16 +45,6 @@ BUNDLE = 50
 
 OPS = list(registry.all_ops())
 each_op = pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
-
-
-def samples(op: Op) -> list[Sample]:
-    """The samples without complex numbers, which are not compiled yet."""
-    found = []
-    for s in all_samples(op):
-        types = (*s.types, *op.infer(s.types, s.attrs))
-        if not any(isinstance(t, TensorType) and t.dtype.is_complex for t in types):
-            found.append(s)
-    return found
 
 
 def bundle(op: Op, chosen: Sequence[Sample]) -> tuple[Graph, list[Any]]:
@@ -138,7 +128,7 @@ def test_operands_that_are_splats(op: Op) -> None:
         outputs += make(op, operands, **sample.attrs).results
         cases.append((splat, op.evaluate(filled, sample.attrs)))
     graph = InlineComposites().run(Graph((), tuple(outputs), op.name))
-    compiled = compile_graph(fuse(Widen().run(graph)), contract=False)
+    compiled = compile_graph(fuse(Widen().run(Split().run(graph))), contract=False)
     results = iter(Executable(compiled.artifact).run([]))
     for splat, expected in cases:
         for y in expected:

@@ -18,12 +18,11 @@ from graphc.codegen.callpath import callpath_artifact
 from graphc.codegen.compiler import Compiled, compile_graph
 from graphc.codegen.emitters import indexing_label
 from graphc.codegen.host import host_label
-from graphc.errors import ArtifactError, CompileError, UnsupportedError, message
+from graphc.errors import ArtifactError, CompileError, message
 from graphc.hosts import is_local
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Host, Indexing
 from graphc.ir.printer import held_graphs, to_text
-from graphc.ir.types import TensorType
 from graphc.passes.manager import Compilation, run_pipeline
 from graphc.passes.pipelines import COMPILE
 from graphc.runtime import cache
@@ -56,7 +55,6 @@ def compile_stages(
     graph: Graph, writes: Mapping[int, int], options: Options, sample: Sequence[Any] | None = None
 ) -> tuple[Compilation, Compiled, float]:
     """Run passes and code generation, keeping every stage; no cache. The last number is codegen's milliseconds."""
-    _refuse_complex(graph)
     config = configs.from_environment()
     compilation = run_pipeline(COMPILE, graph, config=config, sample_arguments=sample)
     if compilation.stopped:
@@ -76,21 +74,6 @@ def compile_stages(
         verify=config.verify,
     )
     return compilation, compiled, (time.perf_counter() - start) * 1e3
-
-
-def _refuse_complex(graph: Graph) -> None:
-    for node in graph.nodes:
-        for type_ in node.types:
-            if isinstance(type_, TensorType) and type_.dtype.is_complex:
-                where = graph.locations.get(node, (None,))[0]
-                raise UnsupportedError(
-                    message(
-                        "complex numbers are not compiled yet",
-                        operands=[("value", type_)],
-                        location=where,
-                        hint="Call the function without gx.compile, or keep real and imaginary parts in two arrays.",
-                    )
-                )
 
 
 def build(graph: Graph, writes: Mapping[int, int], options: Options, sample: Sequence[Any] | None = None) -> Built:

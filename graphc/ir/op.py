@@ -190,6 +190,9 @@ class Op:
     says how results depend on floating-point operands: on all of them "together" (f(x + u, y + v) = f(x, y) + f(u, v)) or on
     "each" while the others are fixed; forward mode follows.
 
+    Native code has real numbers only: `parts(b, *operands, **attrs)` gives the result in terms of them, a complex operand or
+    result being a pair (real, imaginary). Linear ops need none, and neither do ops whose type rule refuses complex numbers.
+
     Batching: where the examples' axis is just one more leading axis of all operands, `shift(size, **attrs)` gives the
     attributes that belong to it (most kinds know them); else `batching` is the rule.
     """
@@ -207,6 +210,7 @@ class Op:
     effect: bool = False
     narrow: bool = False
     linear: Literal["", "together", "each"] = ""
+    parts: Callable[..., Any] | None = None
     shift: Callable[..., Attrs] | None = None
     batching: BatchRule | None = None
 
@@ -300,13 +304,13 @@ def _shortened(y: Any, dtype: np.dtype[Any]) -> Array:
 class Elementwise(Op):
     """y[i] = f(x0[i], x1[i], ...), all operands of one shape.
 
-    `scalar(s, *xs, **attrs)` lowers to the scalar protocol. Complex numbers have no part in that: `parts(b, *xs, **attrs)`
-    gives the result in terms of real values, complex ones being pairs (real, imaginary); an op without it takes and
-    gives real values only. `partials(b, y, *xs, **attrs)` gives the partial derivative by each operand (of complex
-    numbers the complex derivative): a value, a literal, a `Masked`, or None for zero; where that is not enough (operands
-    and result differ in dtype), `vjp(b, ct, *xs, **attrs)` gives the operands' cotangents instead. `ulp` bounds the
+    `scalar(s, *xs, **attrs)` lowers to the scalar protocol, in which complex numbers have no part. `partials(b, y, *xs,
+    **attrs)` gives the partial derivative by each operand (of complex numbers the complex derivative): a value, a literal,
+    a `Masked`, or None for zero; where that is not enough (operands and result differ in dtype), `vjp(b, ct, *xs, **attrs)`
+    gives the operands' cotangents instead. `ulp` bounds the
     error of finite real results in units in the last place of the exact result, for float32 and for float64; None
-    says that results are exactly rounded, so that compiled code is bit-equal to NumPy. `heavy`: recomputing it
+    says that results are exactly rounded, so that compiled code is bit-equal to NumPy. `complex_ulp` bounds the error of each
+    part of a complex result, in ulp of the larger part, where no product of parts overflows. `heavy`: recomputing it
     costs more than a load. `domain` has, per operand, the interval from which samples for derivatives are drawn.
     """
 
@@ -317,10 +321,10 @@ class Elementwise(Op):
     types: TypeRule
     numpy: Callable[..., Array]
     scalar: Callable[..., Any]
-    parts: Callable[..., Any] | None = None
     partials: Callable[..., Sequence[Any]] | None = None
     vjp: Callable[..., Sequence[Any]] | None = None
     ulp: tuple[float, float] | None = None
+    complex_ulp: float | None = None
     heavy: bool = False
     domain: tuple[tuple[float, float], ...] = ()
 

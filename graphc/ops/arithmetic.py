@@ -15,6 +15,7 @@ from graphc.dtypes import float32
 from graphc.ir.op import Builder, Elementwise, Masked
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
+from graphc.ops import complexmath
 from graphc.ops.mathbase import INTEGER
 from graphc.ops.rules import magnitude, same_float, same_inexact, same_number, same_real
 
@@ -47,6 +48,7 @@ add = register(
         types=same_number,
         numpy=np.add,
         scalar=lambda s, x, y: s.add(x, y),
+        parts=complexmath.each_part("add"),
         partials=lambda b, z, x, y: (1, 1),
     )
 )
@@ -59,6 +61,7 @@ subtract = register(
         types=same_number,
         numpy=np.subtract,
         scalar=lambda s, x, y: s.sub(x, y),
+        parts=complexmath.each_part("subtract"),
         partials=lambda b, z, x, y: (1, -1),
     )
 )
@@ -71,6 +74,8 @@ multiply = register(
         types=same_number,
         numpy=np.multiply,
         scalar=lambda s, x, y: s.mul(x, y),
+        parts=complexmath.multiply,
+        complex_ulp=2.0,
         partials=lambda b, z, x, y: (y, x),
     )
 )
@@ -83,6 +88,8 @@ divide = register(
         types=same_inexact,
         numpy=np.divide,
         scalar=lambda s, x, y: s.div(x, y),
+        parts=complexmath.divide,
+        complex_ulp=4.0,
         partials=lambda b, z, x, y: (b.reciprocal(y), b.negative(b.divide(z, y))),
         domain=((-3.0, 3.0), (0.5, 3.0)),
     )
@@ -143,6 +150,7 @@ negative = register(
         types=same_number,
         numpy=np.negative,
         scalar=lambda s, x: s.neg(x),
+        parts=complexmath.each_part("negative"),
         partials=lambda b, y, x: (-1,),
     )
 )
@@ -168,6 +176,8 @@ absolute = register(
         types=magnitude,
         numpy=np.absolute,
         scalar=_absolute_scalar,
+        parts=complexmath.absolute,
+        complex_ulp=2.0,
         partials=lambda b, y, x: (b.sign(x),),
         vjp=_absolute_vjp,
     )
@@ -207,6 +217,8 @@ sign = register(
         types=same_number,
         numpy=np.sign,
         scalar=_sign_scalar,
+        parts=complexmath.sign,
+        complex_ulp=3.0,
         vjp=_sign_vjp,
     )
 )
@@ -219,6 +231,8 @@ sqrt = register(
         types=same_inexact,
         numpy=np.sqrt,
         scalar=lambda s, x: s.sqrt(x),
+        parts=complexmath.sqrt,
+        complex_ulp=3.0,
         partials=lambda b, y, x: (b.divide(0.5, y),),
         domain=((0.1, 4.0),),
     )
@@ -232,6 +246,8 @@ square = register(
         types=same_number,
         numpy=np.square,
         scalar=lambda s, x: s.mul(x, x),
+        parts=complexmath.square,
+        complex_ulp=2.0,
         partials=lambda b, y, x: (b.multiply(x, 2.0),),
     )
 )
@@ -244,6 +260,8 @@ reciprocal = register(
         types=same_inexact,
         numpy=np.reciprocal,
         scalar=lambda s, x: s.div(s.const(s.dtype(x), 1.0), x),
+        parts=complexmath.reciprocal,
+        complex_ulp=4.0,
         partials=lambda b, y, x: (b.negative(b.square(y)),),
         domain=((0.5, 3.0),),
     )

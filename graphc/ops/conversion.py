@@ -82,6 +82,19 @@ def _vjp(b: Builder, ct: Any, x: Any, dtype: DType) -> Sequence[Any]:
     return [b.convert(ct, dtype=source)]
 
 
+def _parts(b: Builder, x: Any, dtype: DType) -> Any:
+    if not isinstance(x, tuple):
+        real = _as(b, x, dtype.part)
+        return real, b.like(real, 0.0)
+    if dtype.is_complex:
+        return _as(b, x[0], dtype.part), _as(b, x[1], dtype.part)
+    return b.bitwise_or(*(b.not_equal(part, 0.0) for part in x))
+
+
+def _as(b: Builder, x: Any, dtype: DType) -> Any:
+    return x if b.type(x).dtype is dtype else b.convert(x, dtype=dtype)
+
+
 convert = register(
     Elementwise(
         name="convert",
@@ -97,6 +110,7 @@ convert = register(
         types=_types,
         numpy=_numpy,
         scalar=_scalar,
+        parts=_parts,
         vjp=_vjp,
         linear="together",
     )

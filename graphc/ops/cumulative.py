@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.dtypes import DType, int64
-from graphc.ir.dims import product
+from graphc.errors import UnsupportedError, message
+from graphc.ir.dims import Dim, product
 from graphc.ir.op import Builder, Cumulative, conjugated
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
-from graphc.ops import mathlib
+from graphc.ops import complexmath, mathlib
 from graphc.ops.arithmetic import maximum, minimum
 from graphc.ops.reduction import greatest, least
 from graphc.ops.rules import same_float, same_inexact, same_number, same_real
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
+Pair = tuple[Any, Any]
 
 
 def scatter_along(b: Builder, indices: Any, updates: Any, axis: int) -> Any:
@@ -103,6 +105,66 @@ def _recurrence_vjp(b: Builder, ct: Any, y: Any, a: Any, x: Any, axis: int, reve
     return [b.multiply(g, _shifted(b, y, axis, reverse, 0.0)), g]
 
 
+def _recurrence_parts(b: Builder, a: Pair, x: Pair, axis: int, reverse: bool) -> Pair:
+    """In log2(n) steps: (a, x) stands for y -> a * y + x, and maps that follow one another make one. The first is applied to
+    zero, which makes NaN of infinite a."""
+    if b.type(x[0]).shape[axis] != 0:
+        (first_a, _, _), (first_x, others, _) = (_apart(b, v, axis, 1, reverse) for v in (a, x))
+        begun = [b.add(b.multiply(factor, 0.0), part) for factor, part in zip(first_a, first_x, strict=True)]
+        x = _together(b, (begun[0], begun[1]), others, axis, reverse)
+    for distance in _distances(b, x[0], axis, "linear_recurrence"):
+        (_, late_a, early_a), (first, late_x, early_x) = (_apart(b, v, axis, distance, reverse) for v in (a, x))
+        more = complexmath.multiply(b, late_a, early_x)
+        x = _together(b, first, (b.add(more[0], late_x[0]), b.add(more[1], late_x[1])), axis, reverse)
+        a = _together(b, first, complexmath.multiply(b, late_a, early_a), axis, reverse)
+    return x
+
+
+def _product_parts(b: Builder, x: Pair, axis: int, reverse: bool) -> Pair:
+    for distance in _distances(b, x[0], axis, "cumulative_prod"):
+        first, late, early = _apart(b, x, axis, distance, reverse)
+        x = _together(b, first, complexmath.multiply(b, early, late), axis, reverse)
+    return x
+
+
+def _apart(b: Builder, x: Pair, axis: int, distance: int, reverse: bool) -> tuple[Pair, Pair, Pair]:
+    """The first `distance` elements, the others, and what comes `distance` before these."""
+    shape = b.type(x[0]).shape
+    count = shape[axis] - distance
+
+    def cut(first: Dim, size: Dim) -> Pair:
+        start = tuple(first if k == axis else 0 for k in range(len(shape)))
+        sizes = tuple(size if k == axis else d for k, d in enumerate(shape))
+        real, imaginary = (b.slice(part, start=start, size=sizes, step=(1,) * len(shape)) for part in x)
+        return real, imaginary
+
+    if reverse:
+        return cut(count, distance), cut(0, count), cut(distance, count)
+    return cut(0, distance), cut(distance, count), cut(0, count)
+
+
+def _together(b: Builder, first: Pair, others: Pair, axis: int, reverse: bool) -> Pair:
+    real, imaginary = (
+        b.concatenate(*((late, early) if reverse else (early, late)), axis=axis)
+        for early, late in zip(first, others, strict=True)
+    )
+    return real, imaginary
+
+
+def _distances(b: Builder, x: Any, axis: int, name: str) -> list[int]:
+    """1, 2, 4, ... below the size of the axis."""
+    count = b.type(x).shape[axis]
+    if not isinstance(count, int):
+        raise UnsupportedError(
+            message(
+                f"{name} of complex numbers is not compiled for an axis of unknown size",
+                operands=[("parts", b.type(x))],
+                hint="Let the size be known: leave the axis out of dynamic=.",
+            )
+        )
+    return [1 << k for k in range(max(count - 1, 0).bit_length())]
+
+
 linear_recurrence = register(
     Cumulative(
         name="linear_recurrence",
@@ -112,6 +174,7 @@ linear_recurrence = register(
         types=same_inexact,
         numpy=_recurrence_numpy,
         combine=lambda s, y, a, x: s.add(s.mul(a, y), x),
+        parts=_recurrence_parts,
         start=lambda dtype: 0.0,
         vjp=_recurrence_vjp,
         exact=False,
@@ -135,6 +198,7 @@ cumulative_prod = register(
         types=same_number,
         numpy=lambda x, axis: np.cumprod(x, axis=axis, dtype=x.dtype),
         combine=lambda s, y, x: s.mul(y, x),
+        parts=_product_parts,
         start=lambda dtype: 1,
         vjp=_cumulative_prod_vjp,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.dtypes import DType, bool_
 from graphc.errors import DTypeError
-from graphc.ir.op import Elementwise, Masked
+from graphc.ir.op import Builder, Elementwise, Masked
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ops.mathbase import INTEGER
@@ -53,6 +53,7 @@ def _compare(
     numpy: Callable[..., Any],
     scalar: Callable[..., S],
     types: Callable[..., DType] = comparison,
+    parts: Callable[..., Any] | None = None,
 ) -> Elementwise:
     return register(
         Elementwise(
@@ -62,8 +63,19 @@ def _compare(
             types=types,
             numpy=numpy,
             scalar=scalar,
+            parts=parts,
         )
     )
+
+
+def _in_parts(test: str, both: str) -> Callable[..., Any]:
+    """A test of complex numbers: of each part, put together."""
+
+    def parts(b: Builder, *operands: tuple[Any, Any]) -> Any:
+        found = (getattr(b, test)(*(x[part] for x in operands)) for part in (0, 1))
+        return getattr(b, both)(*found)
+
+    return parts
 
 
 def _less_scalar(s: Scalar, x: S, y: S) -> S:
@@ -74,8 +86,12 @@ def _less_equal_scalar(s: Scalar, x: S, y: S) -> S:
     return s.or_(s.not_(x), y) if s.dtype(x).is_bool else s.le(x, y)
 
 
-equal = _compare("equal", "==", "False", np.equal, lambda s, x, y: s.eq(x, y), equality)
-not_equal = _compare("not_equal", "!=", "True", np.not_equal, lambda s, x, y: s.ne(x, y), equality)
+equal = _compare(
+    "equal", "==", "False", np.equal, lambda s, x, y: s.eq(x, y), equality, _in_parts("equal", "bitwise_and")
+)
+not_equal = _compare(
+    "not_equal", "!=", "True", np.not_equal, lambda s, x, y: s.ne(x, y), equality, _in_parts("not_equal", "bitwise_or")
+)
 less = _compare("less", "<", "False", np.less, _less_scalar)
 less_equal = _compare("less_equal", "<=", "False", np.less_equal, _less_equal_scalar)
 greater = _compare("greater", ">", "False", np.greater, lambda s, x, y: _less_scalar(s, y, x))
@@ -89,6 +105,7 @@ isnan = register(
         types=inexact_to_bool,
         numpy=np.isnan,
         scalar=lambda s, x: s.ne(x, x),
+        parts=_in_parts("isnan", "bitwise_or"),
     )
 )
 
@@ -100,6 +117,7 @@ isinf = register(
         types=inexact_to_bool,
         numpy=np.isinf,
         scalar=lambda s, x: s.eq(s.abs(x), s.const(s.dtype(x), float("inf"))),
+        parts=_in_parts("isinf", "bitwise_or"),
     )
 )
 
@@ -111,6 +129,7 @@ isfinite = register(
         types=inexact_to_bool,
         numpy=np.isfinite,
         scalar=lambda s, x: s.lt(s.abs(x), s.const(s.dtype(x), float("inf"))),
+        parts=_in_parts("isfinite", "bitwise_and"),
     )
 )
 

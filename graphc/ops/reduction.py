@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.dtypes import DType, int64
+from graphc.errors import UnsupportedError, message
 from graphc.ir.dims import Dim, product
 from graphc.ir.op import Builder, Reduction, conjugated
 from graphc.ir.registry import register
 from graphc.ir.scalar import S, Scalar
 from graphc.ir.types import Shape
+from graphc.ops import complexmath
 from graphc.ops.arithmetic import maximum, minimum
 from graphc.ops.rules import same_bool, same_number, same_ordered, same_real
 
@@ -115,6 +117,36 @@ def _others_by_division(b: Builder, x: Any, rows: Dim, count: Dim) -> Any:
     return b.select(b.equal(elsewhere, b.like(elsewhere, 0)), rest, b.like(x, 0.0))
 
 
+def _prod_parts(b: Builder, x: tuple[Any, Any], axes: Axes) -> tuple[Any, Any]:
+    """By halves: complex products are sums of products, which no kernel accumulates."""
+    shape = b.type(x[0]).shape
+    kept = tuple(k for k in range(len(shape)) if k not in axes)
+    count = product(shape[k] for k in axes)
+    if not isinstance(count, int):
+        raise UnsupportedError(
+            message(
+                "prod of complex numbers is not compiled for an axis of unknown size",
+                operands=[("parts", b.type(x[0]))],
+                hint="Let the size be known: leave the axis out of dynamic=.",
+            )
+        )
+    rest = tuple(shape[k] for k in kept)
+    rows = (product(rest), count)
+    parts = [b.reshape(b.transpose(part, perm=(*kept, *axes)), shape=rows) for part in x]
+    if count == 0:
+        return b.full(rest, 1.0, b.type(x[0]).dtype), b.full(rest, 0.0, b.type(x[0]).dtype)
+    while count > 1:
+        half = count // 2
+        left, right, odd = (
+            [b.slice(part, start=(0, first), size=(rows[0], size), step=(1, 1)) for part in parts]
+            for first, size in ((0, half), (half, half), (2 * half, count - 2 * half))
+        )
+        found = complexmath.multiply(b, (left[0], left[1]), (right[0], right[1]))
+        count -= half
+        parts = [b.concatenate(f, o, axis=1) if count > half else f for f, o in zip(found, odd, strict=True)]
+    return b.reshape(parts[0], shape=rest), b.reshape(parts[1], shape=rest)
+
+
 prod = register(
     Reduction(
         name="prod",
@@ -123,6 +155,7 @@ prod = register(
         types=same_number,
         numpy=lambda x, axes: np.prod(x, axis=axes, dtype=x.dtype),
         combine=lambda s, x, y: s.mul(x, y),
+        parts=_prod_parts,
         identity=lambda dtype: 1,
         vjp=_prod_vjp,
     )

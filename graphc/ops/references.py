@@ -1,7 +1,8 @@
-"""NumPy definitions of functions that NumPy lacks: erf, erfc and sigmoid. Layer 2.
+"""NumPy definitions of functions that NumPy lacks (erf, erfc and sigmoid), or has only roughly (expm1 and log1p of complex
+numbers). Layer 2.
 
-All are computed in float64 whatever the dtype, and independently of `graphc.ops.mathlib`, so that comparing the two means
-something. Tests compare them with mpmath.
+Those of real numbers are computed in float64 whatever the dtype, and independently of `graphc.ops.mathlib`, so that
+comparing the two means something. Tests compare them with mpmath.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["erf", "erfc", "sigmoid"]
+__all__ = ["erf", "erfc", "expm1", "log1p", "sigmoid"]
 
 Array = NDArray[Any]
 
@@ -98,3 +99,33 @@ def sigmoid(x: Array) -> Array:
     wide = np.asarray(x, dtype=np.float64)
     small = np.exp(-np.abs(wide))
     return np.asarray((np.where(wide >= 0, 1.0, small) / (1 + small)).astype(x.dtype))
+
+
+def expm1(x: Array) -> Array:
+    """`numpy.expm1`; of complex numbers exp(x) - 1 where the real part is 2 or more, or something is not finite: NumPy's own
+    formula makes NaN of 710 + 0i."""
+    if x.dtype.kind != "c":
+        return np.asarray(np.expm1(x))
+    plain = np.exp(x)
+    real = np.expm1(x.real) * np.cos(x.imag) - 2 * np.square(np.sin(x.imag * x.real.dtype.type(0.5)))
+    y = np.empty(x.shape, x.dtype)
+    y.real = np.where((x.real < 2) & np.isfinite(x), real, plain.real - 1)
+    y.imag = plain.imag
+    return y
+
+
+def log1p(x: Array) -> Array:
+    """`numpy.log1p`; of complex numbers with the digits that NumPy's own formula loses near 0, from the squared length in
+    the widest type."""
+    if x.dtype.kind != "c":
+        return np.asarray(np.log1p(x))
+    one = x.real.dtype.type(1)
+    y = np.empty(x.shape, x.dtype)
+    shifted = np.empty(x.shape, x.dtype)
+    shifted.real, shifted.imag = x.real + one, x.imag
+    plain = np.log(shifted)
+    a, b = x.real.astype(np.longdouble), x.imag.astype(np.longdouble)
+    near = np.maximum(np.abs(x.real), np.abs(x.imag)) <= 0.5
+    y.real = np.where(near, np.log1p(np.where(near, a * (2 + a) + b * b, 0)) / 2, plain.real)
+    y.imag = plain.imag
+    return y

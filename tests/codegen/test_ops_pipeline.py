@@ -15,6 +15,7 @@ from graphc.ir.graph import Graph, input_value, make
 from graphc.ir.op import Op
 from graphc.ir.types import Type
 from graphc.passes.fusion import fuse
+from graphc.passes.split import Split
 from graphc.passes.widen import Widen
 from graphc.runtime.executable import Executable
 
@@ -53,7 +54,7 @@ def test_compiled(op: Op) -> None:
         arrays += [np.ascontiguousarray(x) for x in sample.operands]
         results.append(make(op, operands, **sample.attrs).results)
     graph = Graph(tuple(types), tuple(v for values in results for v in values), op.name)
-    found = iter(Executable(compile_graph(fuse(Widen().run(graph)), verify=True).artifact).run(arrays))
+    found = iter(Executable(compile_graph(fuse(Widen().run(Split().run(graph))), verify=True).artifact).run(arrays))
     for sample, values in zip(chosen, results, strict=True):
         expected = op.evaluate(sample.operands, sample.attrs)
         for _, y in zip(values, expected, strict=True):

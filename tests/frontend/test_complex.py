@@ -178,3 +178,101 @@ def test_gradient_of_a_complex_result_is_given() -> None:
     z = gx.tensor([1 + 1j], requires_grad=True)
     (z * z).backward(gx.tensor([1j]))
     np.testing.assert_allclose(z.grad.numpy(), [1j * np.conj(2 + 2j)])
+
+
+# -- compiled ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_compiled_as_dynamic(dtype: Any) -> None:
+    x, y = numbers(4, 4, dtype=dtype), numbers(4, 4, dtype=dtype)
+
+    @gx.compile
+    def everything(x: Any, y: Any) -> Any:
+        return [f(x) for f in REDUCTIONS], [f(x, y) for f in PRODUCTS]
+
+    found = [r for part in everything(x, y) for r in part]
+    expected = [r for part in ([f(x) for f in REDUCTIONS], [f(x, y) for f in PRODUCTS]) for r in part]
+    for number, (a, b) in enumerate(zip(found, expected, strict=True)):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.dtype == b.dtype and a.shape == b.shape, number
+        np.testing.assert_allclose(a, b, rtol=2e-5 if dtype == np.complex64 else 1e-12, atol=1e-6, err_msg=str(number))
+
+
+def test_compiled_gradients() -> None:
+    z = numbers(5)
+    found = gx.compile(lambda z: [gx.grad(f)(z) for f in FUNCTIONS])(z)
+    for f, g in zip(FUNCTIONS, found, strict=True):
+        np.testing.assert_allclose(g, gx.grad(f)(z), rtol=1e-6, atol=1e-6)
+
+
+def test_numbers_as_arguments_are_weak() -> None:
+    times = gx.compile(lambda x, c: x * c)
+    assert times(np.ones(3, np.float32), 2j).dtype == np.complex64
+    assert times(np.ones(3), 2j).dtype == np.complex128
+    assert times.stats.compiles == 2
+    assert times(np.ones(3, np.float32), 5 - 1j).tolist() == [5 - 1j] * 3
+    assert times.stats.compiles == 2
+    assert gx.compile(lambda c: c + 1)(1j) == 1 + 1j
+
+
+def test_state_is_updated_in_place() -> None:
+    weight = gx.tensor(numbers(3, 3, dtype=np.complex64), requires_grad=True)
+    memory = weight.numpy()
+    x = numbers(4, 3, dtype=np.complex64)
+
+    def step(w: Any, x: Any) -> Any:
+        loss = (abs(x @ w) ** 2).sum()
+        loss.backward()
+        with gx.no_grad():
+            w -= 0.01 * w.grad
+        w.grad = None
+        return loss
+
+    twin = gx.tensor(memory, requires_grad=True)
+    compiled = gx.compile(lambda x: step(weight, x))
+    for _ in range(3):
+        np.testing.assert_allclose(compiled(x).item(), step(twin, x).item(), rtol=1e-5)
+    assert weight.numpy() is memory or np.shares_memory(weight.numpy(), memory)
+    np.testing.assert_allclose(memory, twin.numpy(), rtol=1e-5)
+    assert compiled.stats.compiles == 1
+
+
+def test_accumulated_gradients_keep_zeros() -> None:
+    leaf = gx.tensor(np.array([1 + 1j]), requires_grad=True)
+    gx.compile(lambda: (leaf * complex(-0.0, -0.0)).backward(gx.tensor(np.array([1 + 0j]))))()
+    dynamic = gx.tensor(np.array([1 + 1j]), requires_grad=True)
+    (dynamic * complex(-0.0, -0.0)).backward(gx.tensor(np.array([1 + 0j])))
+    assert leaf.grad.numpy().tobytes() == dynamic.grad.numpy().tobytes()
+
+
+def test_arguments_written_in_place_and_captured_arrays() -> None:
+    held = numbers(2, 3)
+
+    @gx.compile
+    def f(x: Any) -> Any:
+        x *= 1j
+        x[0] = held[1]
+        return x.T
+
+    x = numbers(2, 3)
+    expected = np.stack([held[1], x[1] * 1j])
+    result = f(x)
+    np.testing.assert_array_equal(x, expected)
+    np.testing.assert_array_equal(result, expected.T)
+
+
+@pytest.mark.parametrize(
+    "layout", [lambda z: z[::2, ::-1], np.asfortranarray, lambda z: z.T, lambda z: z.astype(">c16")]
+)
+def test_any_layout(layout: Callable[[Any], Any]) -> None:
+    z = layout(numbers(6, 4))
+    np.testing.assert_allclose(gx.compile(lambda z: z * 2 - z.conj())(z), z * 2 - z.conj(), rtol=1e-14)
+
+
+def test_calls_go_without_python_in_the_end() -> None:
+    double = gx.compile(lambda z: z + z)
+    z = numbers(3)
+    for _ in range(5):
+        np.testing.assert_array_equal(double(z), z + z)
+    assert double.stats.calls == 5

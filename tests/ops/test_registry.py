@@ -143,6 +143,25 @@ def is_complex(op: Op, sample: Sample) -> bool:
     return any(isinstance(t, TensorType) and t.dtype.is_complex for t in types)
 
 
+@each([op for op in OPS if op.parts is not None])
+def test_parts(op: Op) -> None:
+    """What complex numbers become in native code, on arrays: the definition's results."""
+    b = NumpyBuilder()
+    found = [s for s in samples(op) if is_complex(op, s)]
+    assert found
+    for sample in found:
+        operands = [(x.real.copy(), x.imag.copy()) if x.dtype.kind == "c" else x for x in sample.operands]
+        (expected,) = op.evaluate(sample.operands, sample.attrs)
+        with np.errstate(all="ignore"):
+            assert op.parts is not None
+            y = op.parts(b, *operands, **sample.attrs)
+        if isinstance(y, tuple):
+            whole = np.empty(y[0].shape, expected.dtype)
+            whole.real, whole.imag = y
+            y = whole
+        assert not (wrong := fault(op, sample, np.asarray(y), expected)), wrong
+
+
 # -- scalar rules -----------------------------------------------------------------------------------------------------
 
 

@@ -207,6 +207,7 @@ INSTANCES: dict[str, Callable[[DType], Iterator[Instance]]] = {
         lambda x: part(part(x, x.shape[2] - 1, (x.shape[2] + 1) // 2, -2), 0, (x.shape[2] + 3) // 4, 2),
         lambda x: part(part(x, 1, 0, 1), 0, 0, 1),
     ),
+    "as_parts(from_parts(x)) --> x": unary(lambda x: B.as_parts(B.from_parts(B.reshape(x, shape=(x.shape[2], 2))))),
     "pad(x, nothing) --> x": unary(lambda x: B.pad(x, scalar_of(x), low=(0, 0, 0), high=(0, 0, 0))),
     "concatenate(x) --> x": unary(lambda x: B.concatenate(x, axis=1)),
     "move(broadcast(scalar)) --> broadcast(scalar)": unary(
