@@ -108,7 +108,7 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | 
         return tensor(obj, dtype)
     made = _lifted(obj, dtype) if _traced(obj) else as_tensor(obj, dtype)
     if copy is False and not _shared(made, obj):
-        raise ValueError(
+        raise OptionError(
             message(
                 "asarray with copy=False would have to copy",
                 operands=[("obj", describe(obj))],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import AxisError, GraphcError, ShapeError, StructureError, UnsupportedError, message
+from graphc.errors import AxisError, GraphcError, OptionError, ShapeError, StructureError, UnsupportedError, message
 from graphc.frontend import context
 from graphc.frontend.promotion import as_tensor, convert, describe, op, refusal, result_dtype
 from graphc.frontend.promotion import broadcast_shapes as common_shape
@@ -377,8 +377,19 @@ def roll(x: Any, /, shift: Any, *, axis: Any = None) -> Tensor:
     if axis is None:
         return reshape(roll(ravel(tensor), shift, axis=0), tensor.shape)
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
-    for by, which in zip(shifts, axes, strict=True):
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,)
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
+        raise ShapeError(
+            message(
+                f"roll: {len(shifts)} shifts are given for {len(axes)} axes",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="Give one shift for each axis, or one for all.",
+            )
+        )
+    count = max(len(shifts), len(axes)) if shifts and axes else 0
+    for place in range(count):
+        by, which = (given[place % len(given)] for given in (shifts, axes))
         number = normalize_axis("roll", which, tensor.ndim, tensor)
         extent = tensor.shape[number]
         offset = by % extent if extent else 0
@@ -469,6 +480,15 @@ def repeat(x: Any, repeats: Any, /, *, axis: int | None = None) -> Tensor:
         positions = np.repeat(np.arange(tensor.shape[number]), counts)
         return op("take", tensor, as_tensor(positions.astype(np.int64)), axis=number, mode="raise")
     count = integer("repeat", "the number of repeats", counts)
+    if count < 0:
+        raise OptionError(
+            message(
+                f"repeat: the number of repeats cannot be negative, got {count}",
+                operands=[("x", describe(tensor))],
+                location=user_location(),
+                hint="0 repeats give an empty tensor.",
+            )
+        )
     shape = tensor.shape
     apart = expand_dims(tensor, axis=number + 1)
     wide = broadcast_to(apart, (*shape[: number + 1], count, *shape[number + 1 :]))

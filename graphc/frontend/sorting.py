@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,9 @@ from graphc.frontend.tensor import Tensor, apply
 from graphc.ir import registry
 
 __all__ = [
+    "UniqueAllResult",
+    "UniqueCountsResult",
+    "UniqueInverseResult",
     "argpartition",
     "argsort",
     "argwhere",
@@ -363,9 +366,32 @@ def argwhere(x: Any, /, *, size: int | None = None, fill_value: int = 0) -> Tens
     return concat([expand_dims(i, axis=1) for i in nonzero(x, size=size, fill_value=fill_value)], axis=1)
 
 
+class UniqueAllResult(NamedTuple):
+    """Distinct elements, where each comes first, which one each element is, and how often each comes."""
+
+    values: Tensor
+    indices: Tensor
+    inverse_indices: Tensor
+    counts: Tensor
+
+
+class UniqueCountsResult(NamedTuple):
+    """Distinct elements and how often each comes."""
+
+    values: Tensor
+    counts: Tensor
+
+
+class UniqueInverseResult(NamedTuple):
+    """Distinct elements and which one each element is."""
+
+    values: Tensor
+    inverse_indices: Tensor
+
+
 def unique_all(
     x: Any, /, *, size: int | None = None, fill_value: Any = None, equal_nan: bool = False
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> UniqueAllResult:
     """Distinct elements in order, where each comes first, which one each element is, and how often each comes.
 
     With `size` the first, second and last are cut to it, or padded: values with `fill_value` (by default the least element),
@@ -378,12 +404,13 @@ def unique_all(
             raise _needs_size("unique_all", tensor)
         found = np.unique(flat.numpy(), return_index=True, return_inverse=True, return_counts=True, equal_nan=equal_nan)
         numbers = [as_tensor(np.asarray(a, np.int64)) for a in found[1:]]
-        return as_tensor(found[0]), numbers[0], reshape(numbers[1], tensor.shape), numbers[2]
+        return UniqueAllResult(as_tensor(found[0]), numbers[0], reshape(numbers[1], tensor.shape), numbers[2])
     count = flat.shape[0]
     if count == 0:
         none = broadcast_to(as_tensor(np.zeros((), np.int64)), (size,))
         filler = as_tensor(np.asarray(0 if fill_value is None else fill_value, tensor.dtype))
-        return broadcast_to(filler, (size,)), none, broadcast_to(none, tensor.shape) if size == 0 else none, none
+        inverse = as_tensor(np.zeros(tensor.shape, np.int64))
+        return UniqueAllResult(broadcast_to(filler, (size,)), none, inverse, none)
     ordered, positions = _sorted(flat, 0)
     before, after = slice_axis(ordered, 0, 0, count - 1), slice_axis(ordered, 0, 1, count - 1)
     differ = not_equal(after, before)
@@ -404,7 +431,7 @@ def unique_all(
     ones = broadcast_to(as_tensor(np.ones((), np.int64)), (count,))
     base = broadcast_to(as_tensor(np.zeros((), np.int64)), (size + 1,))
     counts = slice_axis(op("scatter_add", base, group, ones, axis=0, mode="clip"), 0, 0, size)
-    return values, first, reshape(inverse, tensor.shape), counts
+    return UniqueAllResult(values, first, reshape(inverse, tensor.shape), counts)
 
 
 def unique_values(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> Tensor:
@@ -412,16 +439,16 @@ def unique_values(x: Any, /, *, size: int | None = None, fill_value: Any = None)
     return unique_all(x, size=size, fill_value=fill_value)[0]
 
 
-def unique_counts(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> tuple[Tensor, Tensor]:
+def unique_counts(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueCountsResult:
     """Distinct elements in order and how often each comes; see `unique_all`."""
     values, _, _, counts = unique_all(x, size=size, fill_value=fill_value)
-    return values, counts
+    return UniqueCountsResult(values, counts)
 
 
-def unique_inverse(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> tuple[Tensor, Tensor]:
+def unique_inverse(x: Any, /, *, size: int | None = None, fill_value: Any = None) -> UniqueInverseResult:
     """Distinct elements in order and which one each element is; see `unique_all`."""
     values, _, inverse, _ = unique_all(x, size=size, fill_value=fill_value)
-    return values, inverse
+    return UniqueInverseResult(values, inverse)
 
 
 def unique(

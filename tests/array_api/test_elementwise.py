@@ -56,9 +56,9 @@ def _operand(name: str, dtype: str, shape: tuple[int, ...], seed: int, place: in
     return sample(dtype, shape, seed)
 
 
-def _unary(shapes: list[tuple[int, ...]]) -> Iterator[Case]:
+def _unary() -> Iterator[Case]:
     for name, kinds in standard.UNARY.items():
-        for dtype, shape in itertools.product(of_kinds(kinds), shapes):
+        for dtype, shape in itertools.product(of_kinds(kinds), SHAPES):
             yield _called(name, (sample(dtype, shape),))
 
 
@@ -98,17 +98,14 @@ def _with_scalars() -> Iterator[Case]:
                 yield _called(name, (scalar, array) if swapped else (array, scalar))
 
 
-ALL = pytest.param("compiled", len(SHAPE_PAIRS), marks=pytest.mark.slow, id="compiled-all")
+@pytest.mark.parametrize("mode", MODES)
+def test_unary(mode: str) -> None:
+    check(mode, _unary())
 
 
-@pytest.mark.parametrize(("mode", "count"), [("dynamic", len(SHAPES)), ("compiled", 3), ALL])
-def test_unary(mode: str, count: int) -> None:
-    check(mode, _unary(SHAPES[-count:]))
-
-
-@pytest.mark.parametrize(("mode", "count"), [("dynamic", len(SHAPE_PAIRS)), ("compiled", 1), ALL])
-def test_binary(mode: str, count: int) -> None:
-    check(mode, _binary(count))
+@pytest.mark.parametrize("mode", MODES)
+def test_binary(mode: str) -> None:
+    check(mode, _binary(1 if mode == "compiled" else len(SHAPE_PAIRS)), 500)
 
 
 @pytest.mark.parametrize("mode", MODES)
