@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.errors import OptionError, ShapeError, UnsupportedError, ZeroStepError, message
 from graphc.frontend import context
+from graphc.frontend.elementwise import copied
 from graphc.frontend.promotion import as_tensor, broadcast_to, check_device, convert, describe, op, refusal
 from graphc.frontend.shaping import integer, shape_of
 from graphc.frontend.signature import static_arguments
@@ -51,7 +52,7 @@ def tensor(data: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tens
     >>> gx.tensor([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    made = _lifted(data, dtype).detach() if _traced(data) else _wrap(native_array(data, dtype, copy=True))
+    made = copied(_lifted(data, dtype)).detach() if _traced(data) else _wrap(native_array(data, dtype, copy=True))
     if requires_grad:
         made.requires_grad = True
     return made

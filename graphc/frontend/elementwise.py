@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import DTypeError, OptionError, message
+from graphc.frontend import context
 from graphc.frontend.promotion import (
     as_tensor,
     broadcast_to,
@@ -50,6 +51,7 @@ __all__ = [
     "cbrt",
     "ceil",
     "clip",
+    "copied",
     "copysign",
     "cos",
     "cosh",
@@ -524,11 +526,22 @@ def _limit(x: Tensor, limit: Any) -> Any:
     return max(int(info.min), min(limit, int(info.max)))
 
 
+def copied(x: Any, /) -> Tensor:
+    """A tensor of its own with the same elements: writing to one does not change the other; gradients flow through."""
+    tensor = as_tensor(x)
+    if context.trace.get() is None and not tensor.requires_grad:
+        return Tensor(tensor.numpy().copy())
+    kept = broadcast_to(as_tensor(np.asarray(True)), tensor.shape)
+    return op("select", kept, tensor, tensor)
+
+
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Tensor:
-    """Convert elements as NumPy's `astype` does."""
+    """Convert elements as NumPy's `astype` does; x itself, for its own dtype, if `copy` is False."""
     check_device(device)
     tensor = as_tensor(x)
     target = checked_dtype(dtype)
+    if target is tensor.type.dtype:
+        return copied(tensor) if copy else tensor
     if target.is_bool:
         return _truth(tensor)
     return convert(tensor, target.numpy)

@@ -29,6 +29,7 @@ from graphc.frontend.promotion import (
 from graphc.frontend.shaping import integer, normalize_axis, permute_dims, reshape
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, native_array
+from graphc.frontend.trace import Traced
 
 __all__ = ["assign_cast", "classify", "getitem", "put_along_axis", "scattered", "setitem", "take", "take_along_axis"]
 
@@ -159,6 +160,8 @@ def classify(x: Tensor, index: Any) -> tuple[list[Any], bool]:
 
 
 def _is_mask(item: Any) -> bool:
+    if isinstance(item, (bool, np.bool_)):
+        return True
     if isinstance(item, list):
         return bool(item) and _leaf(item) and native_array(item).dtype == np.bool_
     return isinstance(item, (np.ndarray, Tensor)) and item.dtype == np.bool_
@@ -169,6 +172,34 @@ def _leaf(item: Any) -> bool:
     while isinstance(item, (list, tuple)) and item:
         item = item[0]
     return isinstance(item, (bool, np.bool_)) or (isinstance(item, np.ndarray) and item.dtype == np.bool_)
+
+
+def _rank_zero_masks(x: Tensor, index: Any) -> tuple[Tensor, Any]:
+    """A mask of rank 0 (True and False, too) as an index into an axis of size 1 that is inserted in its place."""
+    items = index if isinstance(index, tuple) else (index,)
+    if not any(_is_mask(i) and np.ndim(i) == 0 and not isinstance(i, Traced) for i in items):
+        return x, index
+    rest = x.ndim - sum(_covered(i) for i in items)
+    shape: list[int] = []
+    out: list[Any] = []
+    axis = 0
+    for item in items:
+        if _is_mask(item) and np.ndim(item) == 0:
+            shape.append(1)
+            out.append(np.arange(int(bool(item))))
+            continue
+        count = rest if item is Ellipsis else _covered(item)
+        shape += x.shape[axis : axis + count]
+        axis += count
+        out.append(item)
+    return reshape(x, (*shape, *x.shape[axis:])), tuple(out)
+
+
+def _covered(item: Any) -> int:
+    """How many axes an item of an index stands for, the ellipsis apart."""
+    if item is None or item is Ellipsis:
+        return 0
+    return np.ndim(item) if _is_mask(item) else 1
 
 
 def _masks_to_indices(x: Tensor, index: Any) -> Any:
@@ -193,7 +224,9 @@ def _masks_to_indices(x: Tensor, index: Any) -> Any:
         mask = np.asarray(item)
         axis = sum(o is not None for o in out)
         covered = x.shape[axis : axis + mask.ndim]
-        if mask.shape != covered and all(o is not Ellipsis for o in out):
+        # As in NumPy, an axis of the mask may be empty whatever the size that it covers.
+        fits = mask.ndim == len(covered) and all(m in (d, 0) for m, d in zip(mask.shape, covered, strict=True))
+        if not fits and all(o is not Ellipsis for o in out):
             raise BoundsError(
                 message(
                     f"a boolean mask must have the shape of the axes that it covers, {covered}",
@@ -222,6 +255,7 @@ def _index_array(x: Tensor, item: Any, kind: type[GraphcError] = DTypeError) -> 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """`x[index]`."""
+    x, index = _rank_zero_masks(x, index)
     items, arrays = classify(x, index)
     if not arrays:
         return _slice(x, _basic(x, items))
@@ -443,7 +477,7 @@ def setitem(x: Tensor, index: Any, value: Any, /) -> None:
     x.check_leaf()
     if _is_mask(index) or (isinstance(index, tuple) and len(index) == 1 and _is_mask(index[0])):
         mask = as_tensor(index[0] if isinstance(index, tuple) else index)
-        if np.ndim(value) == 0:
+        if np.ndim(value) == 0 and mask.shape == x.shape[: mask.ndim]:
             axes = mask.shape + (1,) * (x.ndim - mask.ndim)
             chosen = where(reshape(mask, axes), assign_cast(x, value, "assignment"), x)
             x.assign(assign_cast(x, chosen))
@@ -457,6 +491,7 @@ def setitem(x: Tensor, index: Any, value: Any, /) -> None:
                     hint="Write x[...] = np.where(mask, values, x), with values of x's shape.",
                 )
             )
+    x, index = _rank_zero_masks(x, index)
     items, arrays = classify(x, index)
     if arrays:
         part, new = scattered(x, items, value, "scatter_set")

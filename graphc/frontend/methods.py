@@ -44,7 +44,7 @@ from graphc.frontend import (
     windowing,
 )
 from graphc.frontend.elementwise import apply_ufunc
-from graphc.frontend.promotion import as_tensor, describe
+from graphc.frontend.promotion import describe
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, rank_zero
 from graphc.frontend.trace import Traced
@@ -292,17 +292,9 @@ def _shape_arguments(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return call
 
 
-def _copy(x: Any) -> Tensor:
-    """A tensor of its own with the same elements; gradients flow through."""
-    tensor = as_tensor(x)
-    if isinstance(tensor, Traced) or tensor.requires_grad:
-        return updating.copied(tensor)
-    return creation.tensor(tensor)
-
-
 def _flatten(x: Any) -> Tensor:
     """All elements in C order as one axis, in memory of their own."""
-    return _copy(shaping.ravel(x))
+    return elementwise.copied(shaping.ravel(x))
 
 
 _REDUCTIONS = {
@@ -361,8 +353,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "topk": sorting.topk,
     "nonzero": sorting.nonzero,
     "searchsorted": _positional(sorting.searchsorted, None, "side", "sorter"),
-    "copy": _copy,
-    "clone": _copy,
+    "copy": elementwise.copied,
+    "clone": elementwise.copied,
     "conj": composed.conj,
     "conjugate": composed.conj,
     "softmax": reducing.softmax,
@@ -614,7 +606,7 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.ones_like: _numpy_like(creation.ones_like),
     np.empty_like: _numpy_like(creation.empty_like),
     np.full_like: _numpy_like(creation.full_like),
-    np.copy: _copy,
+    np.copy: elementwise.copied,
     np.astype: lambda x, dtype, copy=True: elementwise.astype(x, dtype),
     np.shape: lambda a: a.shape,
     np.ndim: lambda a: a.ndim,

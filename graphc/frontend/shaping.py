@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc.errors import AxisError, GraphcError, OptionError, ShapeError, StructureError, UnsupportedError, message
 from graphc.frontend import context
+from graphc.frontend.elementwise import copied
 from graphc.frontend.promotion import as_tensor, convert, describe, op, refusal, result_dtype
 from graphc.frontend.promotion import broadcast_shapes as common_shape
 from graphc.frontend.promotion import broadcast_to as _broadcast
@@ -108,7 +109,8 @@ def normalize_axes(name: str, axes: Any, rank: int, x: Any = None) -> tuple[int,
 
 
 def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
-    """The same elements in C order with another shape; one extent may be -1."""
+    """The same elements in C order with another shape; one extent may be -1. With `copy` in memory of their own, with
+    `copy=False` in that of x (an error where x's strides do not allow it), else as it comes."""
     tensor = as_tensor(x)
     wanted = list(shape_of("reshape", shape))
     given = tuple(wanted)
@@ -130,7 +132,19 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
             )
         )
     target = tuple(wanted)
-    return tensor if target == tensor.shape else op("reshape", tensor, shape=target)
+    made = tensor if target == tensor.shape else op("reshape", tensor, shape=target)
+    if copy:
+        return copied(made)
+    if copy is False and context.trace.get() is None and not np.may_share_memory(made.numpy(), tensor.numpy()):
+        raise OptionError(
+            message(
+                "reshape with copy=False would have to copy: the elements do not lie in C order",
+                operands=[("x", describe(tensor)), ("strides", str(tensor.numpy().strides))],
+                location=user_location(),
+                hint="Leave copy=False out.",
+            )
+        )
+    return made
 
 
 def _reshape_hint(wanted: tuple[int, ...], size: int) -> str:

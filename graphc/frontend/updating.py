@@ -21,16 +21,6 @@ from graphc.frontend.tensor import Tensor
 __all__ = ["At", "AtIndex", "copied"]
 
 
-def copied(x: Any) -> Tensor:
-    """A tensor of its own with the same elements; gradients flow through."""
-    tensor = as_tensor(x)
-    if tensor.type.dtype.is_bool:
-        return where(tensor, True, False)
-    if tensor.type.dtype.is_complex:  # a product with 1 + 0i is not exact
-        return apply_ufunc("negative", apply_ufunc("negative", tensor))
-    return apply_ufunc("multiply", tensor, 1)
-
-
 @dataclass(frozen=True, slots=True)
 class AtIndex:
     """The elements of a tensor at an index, about to be updated."""
