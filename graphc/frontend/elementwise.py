@@ -440,8 +440,11 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 
 
 def round(x: Any, /) -> Tensor:
-    """Rounded to the nearest integer, ties to even; integers stay as they are (`rint` makes floats of them, as NumPy's)."""
+    """Rounded to the nearest integer, ties to even; integers stay as they are (`rint` makes floats of them, as NumPy's); of
+    complex numbers both parts are rounded."""
     tensor = as_tensor(x)
+    if tensor.type.dtype.is_complex:
+        return op("make_complex", *(op("rint", op(part, tensor)) for part in ("real", "imag")))
     return tensor if tensor.type.dtype.is_integer else apply_ufunc("rint", tensor)
 
 

@@ -36,7 +36,8 @@ from graphc.frontend.decompositions import (
     svdvals,
 )
 from graphc.frontend.elementwise import divide, multiply, not_equal, power, subtract
-from graphc.frontend.products import matmul, outer, tensordot, vecdot
+from graphc.frontend.products import matmul, tensordot, vecdot
+from graphc.frontend.products import outer as _outer
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, promote, refusal, unify
 from graphc.frontend.shaping import (
     expand_dims,
@@ -190,6 +191,21 @@ def matrix_power(x: Any, n: int, /) -> Tensor:
 
 
 # -- norms -----------------------------------------------------------------------------------------------------------------
+
+
+def outer(x1: Any, x2: Any, /) -> Tensor:
+    """All products of an element of x1 [m] with one of x2 [n], as [m, n]; `gx.outer` flattens higher ranks, this refuses."""
+    x, y = as_tensor(x1), as_tensor(x2)
+    if x.ndim != 1 or y.ndim != 1:
+        raise ShapeError(
+            message(
+                "linalg.outer: both operands must have rank 1",
+                operands=[("x1", describe(x)), ("x2", describe(y))],
+                location=user_location(),
+                hint="Use gx.outer, which flattens, or tensordot with axes=0, which keeps all axes.",
+            )
+        )
+    return _outer(x1, x2)
 
 
 @static_arguments("ord")

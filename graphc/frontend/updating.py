@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from graphc.frontend.elementwise import apply_ufunc, where
+from graphc.frontend.elementwise import apply_ufunc, copied, where
 from graphc.frontend.indexing import assign_cast, classify, getitem, scattered, setitem
 from graphc.frontend.promotion import as_tensor
 from graphc.frontend.shaping import reshape
 from graphc.frontend.tensor import Tensor
 
-__all__ = ["At", "AtIndex", "copied"]
+__all__ = ["At", "AtIndex"]
 
 
 @dataclass(frozen=True, slots=True)

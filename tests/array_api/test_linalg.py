@@ -14,6 +14,7 @@ from array_api import standard
 from array_api.cases import MODES, Case, check, compiled, difference, dynamic, of_kinds, promotes, sample
 
 FLOATS, NUMERIC = of_kinds("fc"), of_kinds("iufc")
+REAL = of_kinds("f")
 BATCHES: list[tuple[int, ...]] = [(), (3,), (0,), (2, 1)]
 
 
@@ -85,9 +86,9 @@ def _parts() -> Iterator[Case]:
             x = _mild(dtype, (3, 3))
             yield Case("linalg.trace", (x,), np.asarray(np.trace(x, dtype="float64")), {"dtype": gx.float64})
     for dtype in FLOATS:
-        x = _mild(dtype, (2, 3, 3)) / 2
+        x = sample(dtype, (2, 3, 3), low=0.2, high=1.5)
         for n in (0, 1, 2, 3, 5):
-            yield Case("linalg.matrix_power", (x, n), np.linalg.matrix_power(x, n), ulps=256)
+            yield Case("linalg.matrix_power", (x, n), np.linalg.matrix_power(x, n), ulps=64)
 
 
 def _norms() -> Iterator[Case]:
@@ -102,6 +103,8 @@ def _norms() -> Iterator[Case]:
         for batch in BATCHES:
             x = sample(dtype, (*batch, 3, 4), special=False)
             for keepdims, ord in itertools.product((False, True), ("fro", "nuc", 1, -1, 2, -2, inf, -inf)):
+                if dtype not in REAL and ord in ("nuc", 2, -2):
+                    continue
                 wanted = np.linalg.norm(x, axis=(-2, -1), ord=ord, keepdims=keepdims)
                 yield Case("linalg.matrix_norm", (x,), np.asarray(wanted), {"keepdims": keepdims, "ord": ord}, 64)
         empty = np.zeros((0, 3), dtype)
@@ -133,8 +136,8 @@ def test_values(mode: str, make: Any) -> None:
 RUN = {"dynamic": dynamic, "compiled": compiled}
 
 
-def _results(mode: str, name: str, *args: Any, **kwargs: Any) -> Any:
-    (found,) = RUN[mode]([Case(name, args, None, kwargs)])
+def _results(how: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    (found,) = RUN[how]([Case(name, args, None, kwargs)])
     if isinstance(found, Exception):
         raise found
     parts = found if isinstance(found, tuple) else (found,)
@@ -161,7 +164,7 @@ TOLERANCE: dict[int, Any] = {32: {"rtol": 2e-4, "atol": 2e-4}, 64: {"rtol": 1e-1
 
 
 @pytest.mark.parametrize("mode", RUN)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", REAL)
 def test_factorisations(mode: str, dtype: str) -> None:
     real = np.zeros((), dtype).real.dtype.name
     for x in _matrices(dtype):
@@ -190,7 +193,7 @@ def test_factorisations(mode: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("mode", RUN)
-@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("dtype", REAL)
 def test_square_matrices(mode: str, dtype: str) -> None:
     real = np.zeros((), dtype).real.dtype.name
     for x in _matrices(dtype, square=True):
@@ -233,7 +236,7 @@ def test_extension_names_are_those_of_the_namespace() -> None:
         ("matmul", ((), (2,))),
         ("matmul", ((2, 3), (2, 3))),
         ("matmul", ((2, 2, 3), (3, 3, 2))),
-        ("tensordot", ((2, 3), (2, 3))),
+        ("tensordot", ((2, 3), (3, 2))),
         ("vecdot", ((3,), (4,))),
         ("linalg.cross", ((2, 4), (2, 4))),
         ("linalg.cross", ((2,), (2,))),
@@ -249,6 +252,6 @@ def test_extension_names_are_those_of_the_namespace() -> None:
 )
 def test_errors(name: str, shapes: Any) -> None:
     arrays = [gx.ones(shape) for shape in shapes]
-    for run in (standard.function(name), gx.compile(lambda *a: standard.function(name)(*a))):
+    for run in (standard.function(name), gx.compile(standard.function(name))):
         with pytest.raises(ValueError, match=r"test_linalg\.py"):
             run(*arrays)
