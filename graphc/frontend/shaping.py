@@ -135,7 +135,7 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
     made = tensor if target == tensor.shape else op("reshape", tensor, shape=target)
     if copy:
         return copied(made)
-    if copy is False and context.trace.get() is None and not np.may_share_memory(made.numpy(), tensor.numpy()):
+    if copy is False and context.trace.get() is None and not _in_memory_of(made, tensor):
         raise OptionError(
             message(
                 "reshape with copy=False would have to copy: the elements do not lie in C order",
@@ -145,6 +145,10 @@ def reshape(x: Any, /, shape: Any, *, copy: bool | None = None) -> Tensor:
             )
         )
     return made
+
+
+def _in_memory_of(made: Tensor, tensor: Tensor) -> bool:
+    return not made.size or np.may_share_memory(made.numpy(), tensor.numpy())
 
 
 def _reshape_hint(wanted: tuple[int, ...], size: int) -> str:

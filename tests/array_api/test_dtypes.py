@@ -163,7 +163,7 @@ def test_inspection() -> None:
     defaults = info.default_dtypes(device="cpu")
     keys = ["real floating", "integral", "indexing"] + ["complex floating"] * hasattr(gx, "complex64")
     assert set(defaults) == set(keys)
-    with pytest.raises(TypeError, match="cpu"):
+    with pytest.raises(ValueError, match="cpu"):
         info.dtypes(device="gpu")
 
 
