@@ -39,6 +39,7 @@ __all__ = [
     "StructureError",
     "TraceError",
     "TracerConversionError",
+    "UndefinedError",
     "UnknownAttributeError",
     "UnknownNameError",
     "UnsupportedError",
@@ -107,6 +108,10 @@ class TraceError(GraphcError):
 
 class TracerConversionError(TraceError, TypeError):
     """Python or NumPy asked a traced value for a concrete one (`bool`, `float`, `np.asarray`, ...)."""
+
+
+class UndefinedError(TraceError, UnboundLocalError):
+    """A variable is used that is not bound, or whose binding depends on a traced condition in a way that no array can hold."""
 
 
 class UnsupportedError(TraceError, TypeError):

@@ -14,6 +14,7 @@ from graphc.errors import GraphcError
 from graphc.frontend import autograd, context, pytree
 from graphc.frontend.rewriting import operators
 from graphc.frontend.rewriting.conversion import rewriting
+from graphc.frontend.rewriting.values import check_defined
 from graphc.frontend.signature import Guard, TracedLeaf, scalar_guards
 from graphc.frontend.structure import Tracked
 from graphc.frontend.tape import Leaf, topological
@@ -232,6 +233,7 @@ def _result_outputs(
     known: dict[int, Output] = {}
     for item in items:
         if not isinstance(item, Traced):
+            check_defined(item)
             outputs.append(Output(value=item))
             continue
         trace.check_open(item)

@@ -39,6 +39,7 @@ GROUPS = (
     "arguments",
     "axes",
     "concrete_values",
+    "control_flow",
     "creation",
     "data",
     "dtypes",

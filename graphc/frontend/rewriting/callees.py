@@ -165,7 +165,7 @@ def _mutation(method: BuiltinMethodType) -> Callable[..., Any]:
     name = f"{type(method.__self__).__name__}.{method.__name__}"
     raise TraceError(
         message(
-            f"{name}() changes an object from outside of a branch or loop on traced values",
+            f"{name}() changes what was made outside of this branch or loop on a traced value",
             location=user_location(),
             hint="A compiled branch or loop cannot change Python objects. Store into an array made before it "
             "(y = np.zeros(n); y[i] = v), or carry the value in a variable.",
@@ -240,7 +240,7 @@ def changed(thing: Any) -> Any:
         return thing
     raise TraceError(
         message(
-            f"an attribute of a {type(thing).__name__} is set inside of a branch or loop on traced values",
+            f"an attribute of a {type(thing).__name__} is set inside of a branch or loop on a traced value",
             location=user_location(),
             hint="A compiled branch or loop cannot change Python objects: carry the value in a variable, and set the "
             "attribute after it.",

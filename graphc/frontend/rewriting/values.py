@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from graphc.errors import TraceError, message
+from graphc.errors import UndefinedError, message
 from graphc.frontend import pytree
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
@@ -35,15 +35,11 @@ class Undefined:
         self.name = name
         self.why = why
 
-    def fail(self) -> TraceError | UnboundLocalError:
+    def fail(self) -> UndefinedError:
         """The error for a use."""
-        if not self.why:
-            return UnboundLocalError(
-                f"cannot access local variable {self.name!r} where it is not associated with a value"
-            )
-        return TraceError(
+        return UndefinedError(
             message(
-                f"variable {self.name!r} {self.why}",
+                f"variable {self.name!r} {self.why or 'has no value here'}",
                 location=user_location(),
                 hint=f"Give {self.name!r} a value of the same shape and dtype before the branch or loop, and keep both in it.",
             )
@@ -63,6 +59,7 @@ class Undefined:
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __invert__ = _use
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __lshift__ = __rshift__ = __lt__ = __le__ = __gt__ = __ge__ = _use
     __bool__ = __int__ = __float__ = __index__ = __len__ = __iter__ = __getitem__ = __setitem__ = __call__ = _use
+    __hash__ = _use  # type: ignore[assignment]
     __array__ = __array_function__ = __array_ufunc__ = __contains__ = _use
 
     def __repr__(self) -> str:
