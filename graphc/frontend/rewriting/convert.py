@@ -33,7 +33,8 @@ class _Source:
 
 
 _SOURCES: dict[str, _Source] = {}
-_CODES: dict[CodeType, CodeType] = {}
+#: By code and file: equal functions of two files have equal code.
+_CODES: dict[tuple[CodeType, str], CodeType] = {}
 _CONVERTED: set[CodeType] = set()
 
 
@@ -53,9 +54,10 @@ def convert(function: FunctionType, operators: Any) -> FunctionType:
     code = function.__code__
     if code in _CONVERTED or code.co_flags & _UNCONVERTIBLE:
         return function
-    new = _CODES.get(code)
+    key = (code, code.co_filename)
+    new = _CODES.get(key)
     if new is None:
-        new = _CODES[code] = _rewritten(function)
+        new = _CODES[key] = _rewritten(function)
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
     cells[PREFIX] = CellType(operators)
     closure = tuple(cells[name] for name in new.co_freevars)

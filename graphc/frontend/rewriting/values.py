@@ -59,7 +59,7 @@ class Undefined:
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __invert__ = _use
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __lshift__ = __rshift__ = __lt__ = __le__ = __gt__ = __ge__ = _use
     __bool__ = __int__ = __float__ = __index__ = __len__ = __iter__ = __getitem__ = __setitem__ = __call__ = _use
-    __hash__ = _use  # type: ignore[assignment]
+    __hash__ = _use
     __array__ = __array_function__ = __array_ufunc__ = __contains__ = _use
 
     def __repr__(self) -> str:
