@@ -19,7 +19,7 @@ from hashlib import sha256
 import numpy as np
 
 from graphc.codegen.text import Function
-from graphc.dtypes import ALL, DType, bool_, float16, float32, float64, int64, uint64
+from graphc.dtypes import ALL, DType, bool_, float16, float32, float64, int64, uint32, uint64
 from graphc.ops import softfloat
 
 __all__ = ["Vec", "Vectors", "constant_mask"]
@@ -281,13 +281,10 @@ class Vectors:
             return self._same(f"{float_name} {self._flag}".rstrip(), *operands)
         return self._same(integer_name, *operands)
 
-    # -- what is rare, and tables -----------------------------------------------------------------------------------
+    # -- what is rare, what is repeated, and tables ---------------------------------------------------------------
     def rarely(self, c: Vec, then: Callable[[], tuple[Vec, ...]], values: tuple[Vec, ...]) -> tuple[Vec, ...]:
         f = self.function
-        some = c.text
-        if self.lanes > 1:
-            mask = f.emit(f"bitcast {self._typed(c)} to i{self.lanes}")
-            some = f.emit(f"icmp ne i{self.lanes} {mask}, 0")
+        some = self._any(c)
         before, rare, done = f.block, f.label("rare"), f.label("common")
         f.branch_if(some, rare, done)
         f.start(rare)
@@ -298,6 +295,46 @@ class Vectors:
         return tuple(
             Vec(f.emit(f"phi {self.type(y.dtype)} [ {y.text}, %{before} ], [ {x.text}, %{last} ]"), y.dtype)
             for x, y in zip(chosen, values, strict=True)
+        )
+
+    def _any(self, c: Vec) -> str:
+        """Whether a bool holds in one of the lanes, as an i1."""
+        if self.lanes == 1:
+            return c.text
+        mask = self.function.emit(f"bitcast {self._typed(c)} to i{self.lanes}")
+        return self.function.emit(f"icmp ne i{self.lanes} {mask}, 0")
+
+    def repeat(
+        self,
+        count: int,
+        active: Vec,
+        step: Callable[[Vec, tuple[Vec, ...]], tuple[Vec, tuple[Vec, ...]]],
+        values: tuple[Vec, ...],
+    ) -> tuple[Vec, ...]:
+        f = self.function
+        some = self._any(active)
+        before, entered, done = f.block, f.label("entered"), f.label("repeated")
+        f.branch_if(some, entered, done)
+        f.start(entered)
+        header = f.loop_header("repeat")
+        number, going = f.phi("i32", "0"), f.phi(self.type(bool_), active.text)
+        state = [f.phi(self.type(x.dtype), x.text) for x in values]
+        old = tuple(Vec(phi.name, x.dtype) for phi, x in zip(state, values, strict=True))
+        mask = Vec(going.name, bool_)
+        goes_on, found = step(self.splat(number.name, uint32), old)
+        new = [self.select(mask, x, y) for x, y in zip(found, old, strict=True)]
+        rest = self.and_(mask, goes_on)
+        following = f.emit(f"add i32 {number.name}, 1")
+        more = f.emit(f"icmp ult i32 {following}, {count}")
+        again = f.emit(f"and i1 {more}, {self._any(rest)}")
+        last = f.block
+        for phi, text in zip((number, going, *state), (following, rest.text, *(x.text for x in new)), strict=True):
+            phi.add(text, last)
+        f.branch_if(again, header, done)
+        f.start(done)
+        return tuple(
+            Vec(f.emit(f"phi {self.type(y.dtype)} [ {y.text}, %{before} ], [ {x.text}, %{last} ]"), y.dtype)
+            for x, y in zip(new, values, strict=True)
         )
 
     def lookup(self, table: tuple[float, ...], index: Vec) -> Vec:

@@ -167,7 +167,7 @@ def known_or_not(node: Node, xs: Sequence[Shadow], value: Array) -> Interval:
 
 _INCREASING = ("add", "maximum", "minimum", "sqrt", "sign", "floor", "ceil", "trunc", "rint", "exp", "exp2", "expm1")
 _INCREASING += ("log", "log2", "log10", "log1p", "cbrt", "asin", "atan", "sinh", "tanh", "asinh", "acosh", "atanh")
-_INCREASING += ("erf", "sigmoid")
+_INCREASING += ("erf", "sigmoid", "normal_cdf", "normal_quantile")
 _COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 
 

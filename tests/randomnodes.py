@@ -29,6 +29,7 @@ NOT_DRAWN: dict[str, str] = {
     "input": "every graph has some",
     "fused": "made by fusion, of every other op",
     "create_token": "made before the first effect",
+    "gamma_from_bits": "jumps where a candidate is refused: no bounds; tests/frontend/test_random.py",
     **dict.fromkeys(
         ("as_parts", "conj", "from_parts", "imag", "make_complex", "real"),
         "complex numbers are not drawn: UNDRAWN_DTYPES",

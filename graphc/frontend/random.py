@@ -5,7 +5,10 @@ the bits of the current stream (Philox4x32-10, element index as counter; `graphc
 by one. The state is a Tensor, so a compiled function that draws reads and writes it in place, and a repeated call
 goes on where the last one stopped.
 
-Invariant: what a draw gives depends on the seed, the number of draws before it, and its own arguments, on nothing else.
+A draw with `key=` takes the stream that the key names and changes nothing.
+
+Invariant: what a draw gives depends on the seed, the number of draws before it, and its own arguments, on nothing else; with a
+key, on the key and its own arguments.
 """
 
 from __future__ import annotations
@@ -15,23 +18,30 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.dtypes import DType
-from graphc.errors import DTypeError, OptionError, ShapeError, TracerConversionError, message
+from graphc.errors import DTypeError, OptionError, message
 from graphc.frontend import context
+from graphc.frontend.distributions import Distributions, Shape, draw_shape
 from graphc.frontend.elementwise import apply_ufunc
-from graphc.frontend.indexing import take
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, describe, op
-from graphc.frontend.shaping import shape_of
+from graphc.frontend.shaping import stack
 from graphc.frontend.source import user_location
 from graphc.frontend.streams import StreamState
-from graphc.frontend.tensor import Tensor, default_dtype
+from graphc.frontend.tensor import Tensor
 from graphc.ops.random import philox
 
 __all__ = [
+    "Distributions",
     "Generator",
     "bernoulli",
+    "bits",
+    "categorical",
+    "choice",
     "default_generator",
+    "exponential",
+    "fold_in",
+    "gamma",
     "integers",
+    "key",
     "manual_seed",
     "normal",
     "permutation",
@@ -40,13 +50,12 @@ __all__ = [
     "randint",
     "randn",
     "seed_words",
+    "split",
+    "truncated_normal",
     "uniform",
 ]
 
 Array = np.ndarray[Any, Any]
-Shape = Any
-"""An integer or a sequence of integers."""
-
 _WORD = 0xFFFFFFFF
 #: Upper stream word of permutations that are made from a seed alone, apart from all streams that draws reach.
 _SHUFFLE = 0x5348_5546
@@ -89,39 +98,7 @@ def _order_of(n: int, state: tuple[int, int, int, int]) -> Array:
     return np.argsort(keys.reshape(-1)[:n], kind="stable").astype(np.int64)
 
 
-def _shape_of(shape: Shape) -> tuple[int, ...]:
-    sizes = shape_of("random", shape)
-    if any(d < 0 for d in sizes):
-        raise ShapeError(
-            message(f"a shape has no negative sizes: {sizes}", location=user_location(), hint="Sizes are counts.")
-        )
-    return sizes
-
-
-def _float(dtype: Any) -> DType:
-    found = dtypes.from_numpy(default_dtype() if dtype is None else dtype)
-    if not found.is_float:
-        raise DTypeError(
-            message(
-                f"the distribution has floats, not {found.numpy}",
-                location=user_location(),
-                hint="Use float32 or float64, and convert the numbers drawn with .astype.",
-            )
-        )
-    return found
-
-
-def _parameter(x: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
-    """A parameter of a distribution, broadcast to the shape of the draw."""
-    tensor = convert(x, dtype.numpy) if isinstance(x, Tensor) else as_tensor(np.asarray(x, dtype=dtype.numpy))
-    return broadcast_to(tensor, shape)
-
-
-def _is_number(x: Any, value: float) -> bool:
-    return isinstance(x, (int, float)) and x == value
-
-
-class Generator:
+class Generator(Distributions):
     """A stream of random numbers.
 
     Parameters
@@ -153,15 +130,8 @@ class Generator:
     def __repr__(self) -> str:
         return f"Generator({describe(self._state)})"
 
-    # -- draws ----------------------------------------------------------------------------------------------------------
-
-    def bits(self, shape: Shape, dtype: Any = np.uint32) -> Tensor:
-        """Uniform integers of all bits: uint32 or uint64."""
-        wanted = dtypes.from_numpy(dtype)
-        with context.no_grad():
-            drawn = op("random_bits", self._state, shape=_shape_of(shape), dtype=wanted)
-            self._advance()
-        return drawn
+    def _stream(self) -> Tensor:
+        return self._state
 
     def _advance(self) -> None:
         """Add one to the stream's number, with the carry into its upper word."""
@@ -171,105 +141,40 @@ class Generator:
         carry = np.array([0, 0, 1, 1], dtype=np.uint32)
         state.assign(op("add", state, op("select", last, as_tensor(carry), as_tensor(plain))))
 
-    def uniform(self, shape: Shape = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = None) -> Tensor:
-        """Numbers from [low, high): low + (high - low) * k / 2**24 (2**53 for float64, 2**11 for
-        float16, 2**8 for bfloat16), where high itself can come up by
-        rounding only. `low` and `high` may be tensors that broadcast to `shape`; gradients flow to them."""
-        wanted = _float(dtype)
-        unit = self._unit(shape, wanted)
-        if _is_number(low, 0.0) and _is_number(high, 1.0):
-            return unit
-        width = (
-            apply_ufunc("subtract", high, low) if isinstance(low, Tensor) or isinstance(high, Tensor) else high - low
+
+class _Keyed(Distributions):
+    """Draws that are a function of a key: each takes the stream that the key names."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: Any) -> None:
+        self._key = _checked_key(key)
+
+    def _stream(self) -> Tensor:
+        return self._key
+
+
+def _checked_key(key: Any) -> Tensor:
+    if not isinstance(key, int):
+        tensor = as_tensor(key)
+        if tensor.dtype == np.uint32 and tensor.shape == (4,):
+            return tensor
+    raise DTypeError(
+        message(
+            "key= takes a key: uint32[4]",
+            operands=[("key", describe(key))],
+            location=user_location(),
+            hint="gx.random.key(seed) makes one; split(key) and fold_in(key, number) make others of it.",
         )
-        return op("scale_shift", unit, _parameter(width, wanted, unit.shape), _parameter(low, wanted, unit.shape))
-
-    def _unit(self, shape: Shape, dtype: DType) -> Tensor:
-        unit = op("uniform_from_bits", self.bits(shape, np.uint32 if dtype.bits <= 32 else np.uint64))
-        if not dtype.is_short_float:
-            return unit
-        # Cut off, so that none is rounded up to 1.
-        steps = _parameter(2.0**dtype.digits, dtypes.float32, unit.shape)
-        return convert(op("divide", op("trunc", op("multiply", unit, steps)), steps), dtype.numpy)
-
-    def normal(self, shape: Shape = (), mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Tensor:
-        """mean + std * z with z standard normal. `mean` and `std` may be tensors that broadcast to `shape`; gradients
-        flow to them."""
-        wanted = _float(dtype)
-        z = convert(
-            op("normal_from_bits", self.bits(shape, np.uint32 if wanted.bits <= 32 else np.uint64)), wanted.numpy
-        )
-        if _is_number(mean, 0.0) and _is_number(std, 1.0):
-            return z
-        return op("scale_shift", z, _parameter(std, wanted, z.shape), _parameter(mean, wanted, z.shape))
-
-    def integers(self, low: int, high: int | None = None, shape: Shape = (), dtype: Any = np.int64) -> Tensor:
-        """Integers from [low, high), or from [0, low) if `high` is not given.
-
-        A 64-bit word modulo the range: an integer's probability is off by less than a part in 2**64 / (high - low).
-
-        Raises
-        ------
-        ValueError
-            If the interval is empty or does not fit the dtype.
-        """
-        low, high = (0, int(low)) if high is None else (int(low), int(high))
-        wanted = dtypes.from_numpy(dtype)
-        if not wanted.is_integer:
-            raise DTypeError(
-                message(
-                    f"integers() draws integers, not {wanted.numpy}",
-                    location=user_location(),
-                    hint="Use np.int32 or np.int64, and convert the numbers drawn with .astype.",
-                )
-            )
-        limits = np.iinfo(wanted.numpy)
-        if not (limits.min <= low < high <= int(limits.max) + 1):
-            raise OptionError(
-                message(
-                    f"integers() needs low < high within the range of {wanted.numpy}",
-                    operands=[("low", low), ("high", high)],
-                    location=user_location(),
-                    hint="Numbers are drawn from low to high - 1.",
-                )
-            )
-        drawn = self.bits(shape, np.uint64)
-        if high - low < 2**64:
-            drawn = apply_ufunc("remainder", drawn, np.uint64(high - low))
-        # Sums of two's complement words wrap, so an interval wider than the signed maximum comes out right.
-        return apply_ufunc("add", convert(drawn, wanted.numpy), wanted.numpy.type(low))
-
-    def bernoulli(self, p: Any = 0.5, shape: Shape | None = None) -> Tensor:
-        """Bools, true with probability `p` (rounded to a multiple of 2**-24); `shape` is that of `p` if not given."""
-        sizes = np.shape(p) if shape is None and not isinstance(p, Tensor) else p.shape if shape is None else shape
-        unit = self._unit(sizes, dtypes.float32)
-        return op("less", unit, _parameter(p, dtypes.float32, unit.shape))
-
-    def permutation(self, x: Any) -> Tensor:
-        """A random permutation of 0 .. x-1 (int64) for an integer, else `x` with its first axis permuted.
-
-        Raises
-        ------
-        TracerConversionError
-            While tracing: compiled code has no sort yet.
-        """
-        if context.trace.get() is not None:
-            raise TracerConversionError(
-                message(
-                    "permutation() is not available in compiled code yet",
-                    location=user_location(),
-                    hint="Draw the permutation outside, and pass it or the shuffled array as an argument.",
-                )
-            )
-        count = int(x.__index__()) if np.ndim(x) == 0 else x.shape[0]
-        key = self._state.numpy().tolist()
-        with context.no_grad():
-            self._advance()
-        order = Tensor(_order_of(count, tuple(key)))
-        return order if np.ndim(x) == 0 else take(x, order, axis=0)
+    )
 
 
 _DEFAULT = Generator(0)
+
+
+def _source(key: Any) -> Distributions:
+    """What draws: the default generator, or a key."""
+    return _DEFAULT if key is None else _Keyed(key)
 
 
 def default_generator() -> Generator:
@@ -282,43 +187,151 @@ def manual_seed(seed: int) -> Generator:
     return _DEFAULT.manual_seed(seed)
 
 
-def rand(*shape: int, dtype: Any = None) -> Tensor:
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def key(seed: int) -> Tensor:
+    """The key (uint32[4]) of a seed from 0 to 2**64 - 1.
+
+    A draw with `key=` is a function of the key and its other arguments: the same key gives the same numbers again, in any order
+    of calls and in exported functions too. `Generator(seed)` draws first what this key gives.
+
+    >>> import graphc as gx
+    >>> k = gx.random.key(7)
+    >>> gx.random.normal(2, key=k).tolist() == gx.random.normal(2, key=k).tolist()
+    True
+    """
+    return as_tensor(np.array([*seed_words(seed), 0, 0], dtype=np.uint32))
+
+
+#: Exclusive ors that set apart the streams of `split` and `fold_in` from those of draws with the same key.
+_SPLIT = np.array([0x53504C49, 0x54000000, 0, 0], np.uint32)
+_FOLD = np.array([0x464F4C44, 0x494E0000, 0, 0], np.uint32)
+
+
+def split(key: Any, num: int = 2) -> Tensor:
+    """`num` new keys (uint32[num, 4]), independent of one another and of what `key` draws.
+
+    >>> import graphc as gx
+    >>> first, second = gx.random.split(gx.random.key(0))
+    >>> gx.random.uniform((), key=first).item() == gx.random.uniform((), key=second).item()
+    False
+    """
+    apart = apply_ufunc("bitwise_xor", _checked_key(key), _SPLIT)
+    return op("random_bits", apart, shape=draw_shape((num, 4)), dtype=dtypes.uint32)
+
+
+def fold_in(key: Any, data: Any) -> Tensor:
+    """A new key (uint32[4]) from a key and an integer, which may be traced: the number of a step, of a layer, of a worker.
+
+    >>> import graphc as gx
+    >>> k = gx.random.key(0)
+    >>> gx.random.fold_in(k, 1).tolist() == gx.random.fold_in(k, 2).tolist()
+    False
+    """
+    number = as_tensor(data)
+    if not number.type.dtype.is_integer or number.ndim:
+        raise DTypeError(
+            message(
+                "fold_in: data must be one integer",
+                operands=[("data", describe(data))],
+                location=user_location(),
+                hint="Its 64 bits count; fold in several numbers one after the other.",
+            )
+        )
+    wide = convert(number, np.uint64)
+    words = stack(
+        [convert(apply_ufunc("bitwise_right_shift", wide, np.uint64(by)), np.uint32) for by in (0, 32)]
+        + [_zero_word()] * 2
+    )
+    first = op("random_bits", apply_ufunc("bitwise_xor", _checked_key(key), _FOLD), shape=(4,), dtype=dtypes.uint32)
+    return op("random_bits", apply_ufunc("bitwise_xor", first, words), shape=(4,), dtype=dtypes.uint32)
+
+
+def _zero_word() -> Tensor:
+    return as_tensor(np.zeros((), np.uint32))
+
+
+# -- draws -------------------------------------------------------------------------------------------------------------
+# From the default generator, or with `key=` as a function of that key.
+
+
+def rand(*shape: int, dtype: Any = None, key: Any = None) -> Tensor:
     """Uniform numbers from [0, 1) of a shape given as arguments."""
-    return _DEFAULT.uniform(_spread(shape), dtype=dtype)
+    return _source(key).uniform(_spread(shape), dtype=dtype)
 
 
-def randn(*shape: int, dtype: Any = None) -> Tensor:
+def randn(*shape: int, dtype: Any = None, key: Any = None) -> Tensor:
     """Standard normal numbers of a shape given as arguments."""
-    return _DEFAULT.normal(_spread(shape), dtype=dtype)
+    return _source(key).normal(_spread(shape), dtype=dtype)
 
 
 def _spread(shape: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
 
 
-def uniform(shape: Shape = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = None) -> Tensor:
-    """`Generator.uniform` of the default generator."""
-    return _DEFAULT.uniform(shape, low, high, dtype)
+def bits(shape: Shape, dtype: Any = np.uint32, *, key: Any = None) -> Tensor:
+    """`Distributions.bits` of the default generator, or of a key."""
+    return _source(key).bits(shape, dtype)
 
 
-def normal(shape: Shape = (), mean: Any = 0.0, std: Any = 1.0, dtype: Any = None) -> Tensor:
-    """`Generator.normal` of the default generator."""
-    return _DEFAULT.normal(shape, mean, std, dtype)
+def uniform(shape: Shape = (), low: Any = 0.0, high: Any = 1.0, dtype: Any = None, *, key: Any = None) -> Tensor:
+    """`Distributions.uniform` of the default generator, or of a key."""
+    return _source(key).uniform(shape, low, high, dtype)
 
 
-def integers(low: int, high: int | None = None, shape: Shape = (), dtype: Any = np.int64) -> Tensor:
-    """`Generator.integers` of the default generator."""
-    return _DEFAULT.integers(low, high, shape, dtype)
+def normal(shape: Shape = (), mean: Any = 0.0, std: Any = 1.0, dtype: Any = None, *, key: Any = None) -> Tensor:
+    """`Distributions.normal` of the default generator, or of a key."""
+    return _source(key).normal(shape, mean, std, dtype)
+
+
+def integers(low: int, high: int | None = None, shape: Shape = (), dtype: Any = np.int64, *, key: Any = None) -> Tensor:
+    """`Distributions.integers` of the default generator, or of a key."""
+    return _source(key).integers(low, high, shape, dtype)
 
 
 randint = integers
 
 
-def bernoulli(p: Any = 0.5, shape: Shape | None = None) -> Tensor:
-    """`Generator.bernoulli` of the default generator."""
-    return _DEFAULT.bernoulli(p, shape)
+def bernoulli(p: Any = 0.5, shape: Shape | None = None, *, key: Any = None) -> Tensor:
+    """`Distributions.bernoulli` of the default generator, or of a key."""
+    return _source(key).bernoulli(p, shape)
 
 
-def permutation(x: Any) -> Tensor:
-    """`Generator.permutation` of the default generator."""
-    return _DEFAULT.permutation(x)
+def exponential(shape: Shape = (), scale: Any = 1.0, dtype: Any = None, *, key: Any = None) -> Tensor:
+    """`Distributions.exponential` of the default generator, or of a key."""
+    return _source(key).exponential(shape, scale, dtype)
+
+
+def gamma(alpha: Any, shape: Shape | None = None, scale: Any = 1.0, dtype: Any = None, *, key: Any = None) -> Tensor:
+    """`Distributions.gamma` of the default generator, or of a key."""
+    return _source(key).gamma(alpha, shape, scale, dtype)
+
+
+def truncated_normal(
+    shape: Shape = (),
+    low: Any = -2.0,
+    high: Any = 2.0,
+    mean: Any = 0.0,
+    std: Any = 1.0,
+    dtype: Any = None,
+    *,
+    key: Any = None,
+) -> Tensor:
+    """`Distributions.truncated_normal` of the default generator, or of a key."""
+    return _source(key).truncated_normal(shape, low, high, mean, std, dtype)
+
+
+def categorical(logits: Any, axis: int = -1, shape: Shape | None = None, *, key: Any = None) -> Tensor:
+    """`Distributions.categorical` of the default generator, or of a key."""
+    return _source(key).categorical(logits, axis, shape)
+
+
+def choice(a: Any, shape: Shape = (), replace: bool = True, p: Any = None, axis: int = 0, *, key: Any = None) -> Tensor:
+    """`Distributions.choice` of the default generator, or of a key."""
+    return _source(key).choice(a, shape, replace, p, axis)
+
+
+def permutation(x: Any, *, key: Any = None) -> Tensor:
+    """`Distributions.permutation` of the default generator, or of a key."""
+    return _source(key).permutation(x)

@@ -96,10 +96,18 @@ class Scalar(Protocol):
     def eq(self, x: S, y: S) -> S: ...
     def ne(self, x: S, y: S) -> S: ...
 
-    # -- what is rare, and tables ---------------------------------------------------------------------------------
+    # -- what is rare, what is repeated, and tables -------------------------------------------------------------
     def rarely(self, c: S, then: Callable[[], tuple[S, ...]], values: tuple[S, ...]) -> tuple[S, ...]:
         """`then()` where c holds, else `values`. Vectors compute `then()` only if c holds for one of their elements: for
         cases that are far more work than the common one."""
+
+    def repeat(
+        self, count: int, active: S, step: Callable[[S, tuple[S, ...]], tuple[S, tuple[S, ...]]], values: tuple[S, ...]
+    ) -> tuple[S, ...]:
+        """`active, values = step(number, values)` where `active` holds, at most `count` times; `number` counts from 0, as u32.
+
+        Elements that are not active keep their values. Vectors go on until none of their elements is active.
+        """
 
     def lookup(self, table: tuple[float, ...], index: S) -> S:
         """The element of a table of f64 constants at an i64 index, which must be in range."""

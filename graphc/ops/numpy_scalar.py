@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.dtypes import DType, float32, from_numpy, uint64
+from graphc.dtypes import DType, float32, from_numpy, uint32, uint64
 
 __all__ = ["NumpyScalar"]
 
@@ -148,11 +148,26 @@ class NumpyScalar:
         _same(x, y)
         return np.asarray(np.not_equal(x, y))
 
-    # -- what is rare, and tables ---------------------------------------------------------------------------------
+    # -- what is rare, what is repeated, and tables ----------------------------------------------------------------
     def rarely(self, c: Array, then: Callable[[], tuple[Array, ...]], values: tuple[Array, ...]) -> tuple[Array, ...]:
         if not c.any():
             return values
         return tuple(self.select(c, x, y) for x, y in zip(then(), values, strict=True))
+
+    def repeat(
+        self,
+        count: int,
+        active: Array,
+        step: Callable[[Array, tuple[Array, ...]], tuple[Array, tuple[Array, ...]]],
+        values: tuple[Array, ...],
+    ) -> tuple[Array, ...]:
+        for number in range(count):
+            if not active.any():
+                break
+            goes_on, found = step(self.const(uint32, number), values)
+            values = tuple(self.select(active, x, y) for x, y in zip(found, values, strict=True))
+            active = self.and_(active, goes_on)
+        return values
 
     def lookup(self, table: tuple[float, ...], index: Array) -> Array:
         return np.asarray(np.asarray(table)[index])

@@ -11,7 +11,7 @@ by SciPy's distributions, in the tests.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,20 @@ from graphc.ops.mathbase import strict
 from graphc.ops.numpy_scalar import NumpyScalar
 from graphc.ops.rules import same_float
 
-__all__ = ["normal_from_bits", "philox", "random_bits", "scale_shift", "uniform_from_bits"]
+__all__ = [
+    "float_of_bits",
+    "in_pieces",
+    "log_normal_number",
+    "normal_from_bits",
+    "normal_scalar",
+    "philox",
+    "philox_scalar",
+    "polynomial",
+    "quantile_size",
+    "random_bits",
+    "scale_shift",
+    "uniform_from_bits",
+]
 
 Array = NDArray[Any]
 
@@ -60,7 +73,7 @@ def philox(counter: Sequence[Array], key: Sequence[Array]) -> tuple[Array, Array
     return c0.astype(np.uint32), c1.astype(np.uint32), c2.astype(np.uint32), c3.astype(np.uint32)
 
 
-def _philox_scalar(s: Scalar, counter: Sequence[S], key: Sequence[S]) -> list[S]:
+def philox_scalar(s: Scalar, counter: Sequence[S], key: Sequence[S]) -> list[S]:
     c0, c1, c2, c3 = counter
     k0, k1 = key
     m0, m1 = (s.const(uint32, m) for m in _MULTIPLIERS)
@@ -105,7 +118,7 @@ def _bits_scalar(s: Scalar, counter: S, *key: S, shape: Shape, dtype: DType) -> 
     block = s.lshr(counter, per_block)
     zero = s.const(uint32, 0)
     upper = key[2:] or (zero, zero)
-    words = _philox_scalar(s, (s.convert(block, uint32), s.convert(s.lshr(block, 32), uint32), *upper), key[:2])
+    words = philox_scalar(s, (s.convert(block, uint32), s.convert(s.lshr(block, 32), uint32), *upper), key[:2])
     one, none = s.const(int64, 1), s.const(int64, 0)
     odd = s.ne(s.and_(counter, one), none)
     if dtype is uint64:
@@ -135,7 +148,7 @@ random_bits = register(
 # -- distributions ----------------------------------------------------------------------------------------------------
 
 
-def _float_of(dtype: DType) -> DType:
+def float_of_bits(dtype: DType) -> DType:
     if dtype not in (uint32, uint64):
         raise DTypeError(f"takes u32 or u64, not {dtype.name}")
     return float32 if dtype is uint32 else float64
@@ -143,7 +156,7 @@ def _float_of(dtype: DType) -> DType:
 
 def _uniform_scalar(s: Scalar, bits: S) -> S:
     dtype = s.dtype(bits)
-    result, digits = _float_of(dtype), 24 if dtype is uint32 else 53
+    result, digits = float_of_bits(dtype), 24 if dtype is uint32 else 53
     return s.mul(s.convert(s.lshr(bits, dtype.bits - digits), result), s.const(result, 2.0**-digits))
 
 
@@ -159,7 +172,7 @@ uniform_from_bits = register(
         doc="""y = the upper 24 bits of a u32 (53 of a u64) * 2**-24 (2**-53), a f32 (f64) in [0, 1): every multiple
         of 2**-24 (2**-53) is equally likely, 0 included, 1 not.""",
         arity=1,
-        types=_float_of,
+        types=float_of_bits,
         numpy=_uniform_numpy,
         scalar=_uniform_scalar,
     )
@@ -231,11 +244,11 @@ _PPND: dict[DType, tuple[Ratio, Ratio, Ratio]] = {
         ),
     ),
 }
-#: Terms of the series of `_log`: atanh(z)/z to relative 2**-28 (2**-57) for |z| <= 0.1716.
+#: Terms of the series of `log_normal_number`: atanh(z)/z to relative 2**-28 (2**-57) for |z| <= 0.1716.
 _LOG_TERMS = {float32: 6, float64: 12}
 
 
-def _polynomial(s: Scalar, coefficients: Sequence[float], x: S) -> S:
+def polynomial(s: Scalar, coefficients: Sequence[float], x: S) -> S:
     dtype = s.dtype(x)
     result = s.const(dtype, coefficients[-1])
     for c in reversed(coefficients[:-1]):
@@ -243,7 +256,7 @@ def _polynomial(s: Scalar, coefficients: Sequence[float], x: S) -> S:
     return result
 
 
-def _log(s: Scalar, x: S) -> S:
+def log_normal_number(s: Scalar, x: S) -> S:
     """log of a normal number, within a few ulp away from 1.
 
     exponent * ln 2 + 2 atanh((m - 1) / (m + 1)) with m in [sqrt(1/2), sqrt(2)).
@@ -257,48 +270,60 @@ def _log(s: Scalar, x: S) -> S:
     m = s.bitcast(s.sub(pattern, s.shl(exponent, mantissa)), dtype)
     unit = s.const(dtype, 1.0)
     z = s.div(s.sub(m, unit), s.add(m, unit))
-    series = _polynomial(s, [2 / (2 * k + 1) for k in range(_LOG_TERMS[dtype])], s.mul(z, z))
+    series = polynomial(s, [2 / (2 * k + 1) for k in range(_LOG_TERMS[dtype])], s.mul(z, z))
     return s.add(s.mul(s.convert(exponent, dtype), s.const(dtype, math.log(2))), s.mul(series, z))
 
 
-def _normal_scalar(s: Scalar, bits: S) -> S:
+def normal_scalar(s: Scalar, bits: S) -> S:
     """The top bit is the sign; the others, as an integer m, give the distance (m + 1/2) / 2**bits of the quantile from 1/2. The
     distance to the nearer end, 1/2 - that, is formed from the complement of m: both are accurate however small."""
     s = strict(s)
     dtype = s.dtype(bits)
-    result = _float_of(dtype)
+    result = float_of_bits(dtype)
     signed = int32 if dtype is uint32 else int64
     largest = 2 ** (dtype.bits - 1) - 1
     scale, half = s.const(result, 2.0**-dtype.bits), s.const(result, 0.5)
     m = s.bitcast(s.and_(bits, s.const(dtype, largest)), signed)
     q = s.mul(s.add(s.convert(m, result), half), scale)
     tail = s.mul(s.add(s.convert(s.sub(s.const(signed, largest), m), result), half), scale)
-    central, middle, far = _PPND[result]
-    inner = s.mul(_ratio(s, central, s.sub(s.const(result, 0.180625), s.mul(q, q))), q)
-    r = s.sqrt(s.neg(_log(s, tail)))
-    outer = s.select(
-        s.le(r, s.const(result, 5.0)),
-        _ratio(s, middle, s.sub(r, s.const(result, 1.6))),
-        _ratio(s, far, s.sub(r, s.const(result, 5.0))),
-    )
-    size = s.select(s.le(q, s.const(result, 0.425)), inner, outer)
+    size = quantile_size(s, q, tail)
     negative = s.lt(s.bitcast(bits, signed), s.const(signed, 0))
     return s.select(negative, s.neg(size), size)
 
 
+def quantile_size(s: Scalar, q: S, tail: S) -> S:
+    """|quantile| of the standard normal distribution at a distance q from 1/2, tail = 1/2 - q from the nearer end; tail is
+    positive and not subnormal."""
+    dtype = s.dtype(q)
+    central, middle, far = _PPND[dtype]
+    inner = s.mul(_ratio(s, central, s.sub(s.const(dtype, 0.180625), s.mul(q, q))), q)
+    r = s.sqrt(s.neg(log_normal_number(s, tail)))
+    outer = s.select(
+        s.le(r, s.const(dtype, 5.0)),
+        _ratio(s, middle, s.sub(r, s.const(dtype, 1.6))),
+        _ratio(s, far, s.sub(r, s.const(dtype, 5.0))),
+    )
+    return s.select(s.le(q, s.const(dtype, 0.425)), inner, outer)
+
+
 def _ratio(s: Scalar, coefficients: Ratio, x: S) -> S:
     numerator, denominator = coefficients
-    return s.div(_polynomial(s, numerator, x), _polynomial(s, denominator, x))
+    return s.div(polynomial(s, numerator, x), polynomial(s, denominator, x))
 
 
-def _normal_numpy(bits: Array) -> Array:
-    """`_normal_scalar` on arrays, in pieces that stay in the cache."""
-    flat = np.ascontiguousarray(bits).reshape(-1)
-    result = np.empty(flat.shape, _float_of(uint32 if flat.dtype == np.uint32 else uint64).numpy)
-    piece = 16384
-    for start in range(0, flat.size, piece):
-        result[start : start + piece] = _normal_scalar(NumpyScalar(), flat[start : start + piece])
-    return result.reshape(bits.shape)
+def in_pieces(rule: Callable[..., S]) -> Callable[..., Array]:
+    """A scalar rule as a function of arrays of one shape, in pieces that stay in the cache."""
+
+    def compute(*operands: Array) -> Array:
+        flat = [np.ascontiguousarray(x).reshape(-1) for x in operands]
+        piece = 16384
+        parts = [
+            np.asarray(rule(NumpyScalar(), *(x[start : start + piece] for x in flat)))
+            for start in range(0, max(flat[0].size, 1), piece)
+        ]
+        return (parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(np.shape(operands[0]))
+
+    return compute
 
 
 normal_from_bits = register(
@@ -308,9 +333,9 @@ normal_from_bits = register(
         is set, for u32 (f32, relative error below 1e-6, |y| <= 6.4) or u64 (f64, 1e-14, |y| <= 9.2); odd in the top
         bit, never 0, infinite or NaN.""",
         arity=1,
-        types=_float_of,
-        numpy=_normal_numpy,
-        scalar=_normal_scalar,
+        types=float_of_bits,
+        numpy=in_pieces(normal_scalar),
+        scalar=normal_scalar,
         heavy=True,
     )
 )

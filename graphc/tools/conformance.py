@@ -74,10 +74,6 @@ MISSING: Mapping[str, str] = {
         f"fft.{name}": _FFT
         for name in ("fft", "ifft", "fftn", "ifftn", "rfft", "irfft", "rfftn", "irfftn", "hfft", "ihfft")
     },
-    **{
-        f"random.{name}": "distribution not written yet"
-        for name in ("exponential", "gamma", "categorical", "choice", "truncated_normal")
-    },
 }
 
 

@@ -204,8 +204,10 @@ def _names_in(function: types.FunctionType, ops: dict[str, None]) -> Iterator[Ca
 
 
 def _resolved(namespace: dict[str, Any], name: str, code: types.CodeType) -> Iterator[Callable[..., Any]]:
-    """What a name in code may mean: a global, an attribute of a module that it names too, a method of its module's class."""
-    classes = [c for c in namespace.values() if isinstance(c, type) and c.__module__ == namespace["__name__"]]
+    """What a name in code may mean: a global, an attribute of a module that it names too, a method of its module's class (an
+    inherited one too)."""
+    own = [c for c in namespace.values() if isinstance(c, type) and c.__module__ == namespace["__name__"]]
+    classes = dict.fromkeys(base for c in own for base in c.__mro__)
     candidates = [namespace.get(name), *(vars(c).get(name) for c in classes)]
     for other in code.co_names:
         holder = namespace.get(other)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from graphc import dtypes
-from graphc.dtypes import DType, bool_, complex128, float32, float64, int8, int64, uint32
+from graphc.dtypes import DType, bool_, complex128, float32, float64, int8, int64, uint32, uint64
 from graphc.errors import GraphcError, NoDerivativeError
 from graphc.ir import registry
 from graphc.ir.graph import Attribute, Literal
@@ -95,6 +95,7 @@ _EXAMPLES: dict[str, Example] = {
     "from_parts": Example(_f64((3, 2))),
     "convert": Example((TensorType(float32, (3,)),), {"dtype": float64}),
     "select": Example((TensorType(bool_, (3,)), *_f64((3,), (3,)))),
+    "gamma_from_bits": Example((TensorType(uint64, (3,)), *_f64((3,)))),
     "cholesky": _MATRIX,
     "det": _MATRIX,
     "eigh": Example(_MATRIX.types, {"uplo": "L"}),
@@ -258,9 +259,19 @@ def _special(op: Elementwise, dtype: DType, points: Sequence[Any]) -> list[str]:
     shown = [f"`{_spelled(v)}`" for v in x]
     if op.arity == 1:
         return _table([f"x: {dtype.name}", *shown], [["y", *(_spelled(y) for y in _values(op, x))]])
-    grid = [_values(op, np.full(x.shape, value), x) for value in x]
-    rows = [[head, *(_spelled(z) for z in row)] for head, row in zip(shown, grid, strict=True)]
-    return _table([f"x \\ y: {dtype.name}", *shown], rows)
+    bits = _bits_first(op)
+    first = x if bits is None else np.array(_WORDS, bits.numpy)
+    grid = [_values(op, np.full(x.shape, value), x) for value in first]
+    heads = [f"`{_spelled(v)}`" for v in first]
+    rows = [[head, *(_spelled(z) for z in row)] for head, row in zip(heads, grid, strict=True)]
+    return _table([f"x{'' if bits is None else f': {bits.name}'} \\ y: {dtype.name}", *shown], rows)
+
+
+def _bits_first(op: Op) -> DType | None:
+    """The dtype of the first of two operands where it is bits and the second is not."""
+    shown = example(op)
+    first, second = (t.dtype for t in shown.types if isinstance(t, TensorType)) if shown else (None, None)
+    return None if first is second else first
 
 
 def _special_values(op: Op) -> list[str]:

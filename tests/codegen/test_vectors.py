@@ -92,6 +92,19 @@ def conversion(name: str, target: DType) -> Rule:
 LOOKED_UP = (0.5, -1e300, float("inf"), 2.0**-1074)
 
 
+def halvings(s, x):  # type: ignore[no-untyped-def]
+    """x halved while it is above 1, four times at most, plus the numbers of the steps that it took."""
+    one, half = s.const(float64, 1.0), s.const(float64, 0.5)
+
+    def step(number, values):  # type: ignore[no-untyped-def]
+        y, total = values
+        y = s.mul(y, half)
+        return s.gt(y, one), (y, s.add(total, s.convert(number, float64)))
+
+    y, total = s.repeat(4, s.gt(x, one), step, (x, s.const(float64, 0.0)))
+    return s.add(y, total)
+
+
 def protocol_table() -> Table:
     """Every method of the protocol on every dtype it is defined for."""
     table: Table = {}
@@ -125,6 +138,7 @@ def protocol_table() -> Table:
     add("lookup", lambda s, i: s.lookup(LOOKED_UP, s.and_(i, s.const(int64, 3))), int64)
     rare = lambda s, x: s.rarely(s.gt(x, s.const(float64, 3.0)), lambda: (s.mul(x, x),), (x,))[0]  # noqa: E731
     add("rarely", rare, float64)
+    add("repeat", halvings, float64)
     for d in ALL:
         add("select", method("select"), bool_, d, d)
         for e in ALL:

@@ -52,6 +52,7 @@ GROUPS = (
     "linalg",
     "models",
     "numpy_functions",
+    "random",
     "reductions",
     "shapes",
     "transforms",

@@ -12,6 +12,7 @@ from graphc.errors import DTypeError, ShapeError
 from graphc.interp import evaluate
 from graphc.ir.graph import Graph, input_value, make
 from graphc.ir.types import TensorType
+from graphc.ops.distributions import exponential_from_bits, gumbel_from_bits, normal_cdf, normal_quantile, open_uniform
 from graphc.ops.random import normal_from_bits, philox, random_bits, uniform_from_bits
 
 # kat_vectors of Random123 (philox4x32, 10 rounds): counter, key, result.
@@ -106,3 +107,43 @@ def test_bits_in_a_graph() -> None:
     (y,) = evaluate(Graph((key.type,), node.results), [np.array([1, 2], np.uint32)])
     assert y.shape == (3, 5) and y.dtype == np.float32
     assert np.array_equal(y, normal_from_bits.numpy(bits([1, 2], (3, 5))))
+
+
+@pytest.mark.parametrize("dtype", [uint32, uint64])
+def test_exponential_and_gumbel_are_quantiles(dtype: object) -> None:
+    """Against mpmath's logarithm, from the middle to both ends."""
+    width = 32 if dtype is uint32 else 64
+    half = 2 ** (width - 1)
+    offsets = [0, 1, 5, half - 1, half - 2, half // 3, *(half // 2**k for k in range(1, width - 2))]
+    patterns = np.array([*offsets, *(2 * half - 1 - k for k in offsets)], "u4" if width == 32 else "u8")
+    found, turned = exponential_from_bits.numpy(patterns).tolist(), gumbel_from_bits.numpy(patterns).tolist()
+    with mpmath.workprec(200):
+        for pattern, y, g in zip(patterns.tolist(), found, turned, strict=True):
+            exact = -mpmath.log((mpmath.mpf(pattern) + 0.5) / 2**width)
+            assert abs(y - exact) <= exact * (1e-6 if width == 32 else 1e-14), pattern
+            assert abs(g + mpmath.log(exact)) <= (2e-6 if width == 32 else 1e-14) * max(1, abs(g)), pattern
+    assert max(found) < (22.9 if width == 32 else 45.1) and min(found) >= 2.0 ** -(width + 1)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(uint32, 23), (uint64, 52)])
+def test_open_uniform(dtype: object, width: int) -> None:
+    patterns = np.array([0, 2 ** (32 if dtype is uint32 else 64) - 1], "u4" if dtype is uint32 else "u8")
+    assert open_uniform.numpy(patterns).tolist() == [0.5 * 2.0**-width, 1 - 0.5 * 2.0**-width]
+    u = open_uniform.numpy(bits([3, 4], (1000,), dtype))
+    assert np.array_equal(u * 2.0**width % 1, np.full(1000, 0.5))
+
+
+def test_normal_cdf_and_quantile() -> None:
+    with mpmath.workprec(300):
+        for x in [*np.linspace(-37.4, 8, 60).tolist(), 0.0, -1e-9, 1e-300]:
+            exact = mpmath.erfc(-mpmath.mpf(x) / mpmath.sqrt(2)) / 2
+            (p,) = normal_cdf.numpy(np.array([x])).tolist()
+            assert abs(p - exact) <= exact * 3e-13, x
+            if x < 0:
+                (y,) = normal_quantile.numpy(np.array([p])).tolist()
+                exact = mpmath.sqrt(2) * mpmath.erfinv(2 * mpmath.mpf(p) - 1) if p > 1e-60 else mpmath.mpf(x)
+                assert abs(y - exact) <= abs(exact) * 1e-14 + (1e-15 if p > 1e-60 else 1e-12), x
+    ends = normal_cdf.numpy(np.array([-np.inf, -1e9, np.inf, 0.0, np.nan]))
+    assert ends[:3].tolist() == [0, 0, 1] and np.isnan(ends[4]) and abs(ends[3] - 0.5) < 2e-16
+    outside = normal_quantile.numpy(np.array([0.0, -0.0, 1.0, 0.5, -0.1, 1.1, np.nan, np.inf]))
+    assert np.abs(outside[:4]).tolist() == [np.inf, np.inf, np.inf, 0] and np.isnan(outside[4:]).all()

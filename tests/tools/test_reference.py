@@ -61,7 +61,15 @@ def test_an_inexact_op_states_its_bound(op: Elementwise, page: str) -> None:
 
 #: Kinds whose formulas hide no shapes (a literal stands for a tensor of the shape that the other operands have).
 _RUNNABLE = ("elementwise", "contraction", "host", "reduction")
+#: Ops whose derivative is an error, which the page says.
+_REFUSED = ("gamma_from_bits",)
 _RUN = [op for op in OPS if op.kind in _RUNNABLE and smooth_samples(op) and example(op) is not None]
+_RUN = [op for op in _RUN if op.name not in _REFUSED]
+
+
+@pytest.mark.parametrize("name", _REFUSED)
+def test_a_derivative_that_is_an_error_says_so(name: str, page: str) -> None:
+    assert "Derivative: none; asking for it is an error." in section(page, name)
 
 
 @pytest.mark.parametrize("op", _RUN, ids=lambda op: op.name)
