@@ -46,7 +46,7 @@ _DOMAINS: Mapping[str, tuple[tuple[float, float], ...]] = {
     **{op.name: op.domain for op in DRAWN if isinstance(op, Elementwise) and op.domain},
     **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh"), ((-4.0, 4.0),)),
     **dict.fromkeys(("sin", "cos"), ((-50.0, 50.0),)),
-    **dict.fromkeys(("tanh", "erf", "erfc", "sigmoid"), ((-4.0, 4.0),)),
+    **dict.fromkeys(("tanh", "erf", "erfc", "sigmoid", "normal_cdf"), ((-4.0, 4.0),)),
     **dict.fromkeys(("floor_divide", "remainder", "fmod"), ((-60.0, 60.0), (0.7, 1.9))),
     "multiply": ((-60.0, 60.0), (-60.0, 60.0)),
     "square": ((-60.0, 60.0),),
