@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import fault
+from randomgraphs import DRAWN, random_graph
 from samples import Sample, samples
+from shadow import agrees, shadow
 
 import graphc.ops  # noqa: F401  (fills the registry)
+from graphc import dtypes
 from graphc.dtypes import bool_, float64, int64
-from graphc.errors import BoundsError
+from graphc.errors import BoundsError, GraphcError
 from graphc.frontend.build import Options, compile_stages
 from graphc.interp import evaluate
 from graphc.ir import registry
@@ -285,3 +288,54 @@ def test_batches_of_batches() -> None:
     for e in range(5):
         for found, y in zip(evaluate(whole, arrays), evaluate(once, [arrays[0][e], arrays[1][e]]), strict=True):
             assert np.allclose(found[e], y, rtol=1e-14)
+
+
+# -- random graphs --------------------------------------------------------------------------------------------------------
+
+WITHOUT_EFFECTS = [op for op in DRAWN if not op.effect]
+
+
+def _examples(arrays: Sequence[Array], flags: Sequence[bool], size: int) -> list[list[Array]]:
+    """The arguments of each example: the first as they are, then floats a little larger each time."""
+
+    def scaled(x: Array, e: int) -> Array:
+        return np.asarray(x * (1 + e / 64), x.dtype) if dtypes.from_numpy(x.dtype).is_float else x
+
+    return [[scaled(x, e) if f else x for x, f in zip(arrays, flags, strict=True)] for e in range(size)]
+
+
+def _check_random_graph(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    drawn = random_graph(seed, WITHOUT_EFFECTS)
+    graph, size = drawn.graph, int(random.integers(1, 4))
+    flags = [bool(f) for f in random.integers(0, 2, len(drawn.arrays))]
+    if flags:
+        flags[random.integers(len(flags))] = True
+    examples = _examples(drawn.arrays, flags, size)
+    try:
+        known = [shadow(graph, arrays) for arrays in examples]
+    except (GraphcError, np.linalg.LinAlgError):
+        examples = [list(drawn.arrays)] * size  # what is in range for one example is not for another
+        known = [shadow(graph, arrays) for arrays in examples]
+    columns = list(zip(*examples, strict=True))
+    batched = [np.stack(c) if f else c[0] for c, f in zip(columns, flags, strict=True)]
+    whole, found_flags = batch_graph(B, graph, flags, size)
+    verify(whole)
+    _, compiled, _ = compile_stages(whole, {}, Options(contract=False))
+    for results in (evaluate(whole, batched), Executable(compiled.artifact).run(batched)):
+        for output, y, flag in zip(graph.outputs, results, found_flags, strict=True):
+            for e, values in enumerate(known):
+                good = agrees(values[output], np.asarray(y[e] if flag else y))
+                assert np.all(good), f"seed {seed}, {output}, example {e} of {size}, inputs batched {flags}"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(seed: int) -> None:
+    _check_random_graph(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(40, 2040, 40))
+def test_more_random_graphs(start: int) -> None:
+    for seed in range(start, start + 40):
+        _check_random_graph(seed)
