@@ -314,7 +314,7 @@ def page(measured: dict[str, dict[str, Any]]) -> str:
         "",
     ]
     for dtype, title, arity in (
-        ("f32", "float32, every bit pattern", 1),
+        ("f32", "float32, one operand: every bit pattern", 1),
         ("f32", "float32, two operands, a sample", 2),
         ("f64", "float64, a sample against mpmath", None),
     ):
@@ -335,9 +335,8 @@ def page(measured: dict[str, dict[str, Any]]) -> str:
 def _row(op: Elementwise, dtype: str, found: Errors) -> str:
     share = 100 * found.histogram[5] / found.count
     at = ", ".join(f"{x:.9g}" if dtype == "f32" else repr(x) for x in found.at)
-    return (
-        f"| {op.name} | {found.count:,} | {share:.2f} % | {found.worst:.3f} | {at} | {op.bound(from_name(dtype)):g} |"
-    )
+    worst = f"{found.worst:.3f} | {at}" if found.worst > 0.5 else "0.5 | all correctly rounded"
+    return f"| {op.name} | {found.count:,} | {share:.2f} % | {worst} | {op.bound(from_name(dtype)):g} |"
 
 
 def _histogram(op: Elementwise, found: Errors) -> str:

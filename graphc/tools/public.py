@@ -125,6 +125,12 @@ def _signature(thing: Any, bound: bool) -> str:
     """Parameters with their defaults; without the first one for methods."""
     if isinstance(thing, property) or (isinstance(thing, type) and issubclass(thing, BaseException)):
         return ""
+    if isinstance(thing, type):
+        # Python's versions differ in what they take for the signature of a class.
+        made = [m for m in (getattr(thing, n) for n in ("__init__", "__new__")) if isinstance(m, types.FunctionType)]
+        if not made:
+            return "()"
+        thing, bound = made[0], True
     try:
         signature = inspect.signature(thing)
     except (TypeError, ValueError):
