@@ -63,6 +63,13 @@ from graphc.frontend.composed import sinc as sinc
 from graphc.frontend.context import enable_grad as enable_grad
 from graphc.frontend.context import is_grad_enabled as is_grad_enabled
 from graphc.frontend.context import no_grad as no_grad
+from graphc.frontend.control import associative_scan as associative_scan
+from graphc.frontend.control import cond as cond
+from graphc.frontend.control import fori_loop as fori_loop
+from graphc.frontend.control import map as map
+from graphc.frontend.control import scan as scan
+from graphc.frontend.control import switch as switch
+from graphc.frontend.control import while_loop as while_loop
 from graphc.frontend.counting import count_ops as count_ops
 from graphc.frontend.creation import arange as arange
 from graphc.frontend.creation import asarray as asarray
