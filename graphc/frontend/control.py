@@ -21,8 +21,8 @@ from graphc.errors import DTypeError, ShapeError, StructureError, TraceError, me
 from graphc.frontend import context, pytree
 from graphc.frontend.elementwise import apply_ufunc
 from graphc.frontend.promotion import as_tensor, convert, describe
+from graphc.frontend.rewriting.merging import common_type, with_outputs
 from graphc.frontend.rewriting.nodes import apply_cond, apply_scan, apply_while
-from graphc.frontend.rewriting.regions import common_type, with_outputs
 from graphc.frontend.rewriting.values import is_number
 from graphc.frontend.source import user_location
 from graphc.frontend.subtrace import Argument, Sub, argument_of, in_kind, subtrace
@@ -507,10 +507,7 @@ def cond(pred: Any, true_fun: Function, false_fun: Function, *operands: Any) -> 
 
 def _branches(name: str, holds: Tensor, functions: Sequence[Function], operands: tuple[Any, ...]) -> Any:
     then, orelse = (context.rewritten(f) for f in functions)
-    subs = [
-        subtrace(lambda f=f: f(*operands), [], name=f"a branch of {name}")
-        for f in (then, orelse)
-    ]
+    subs = [subtrace(lambda f=f: f(*operands), [], name=f"a branch of {name}") for f in (then, orelse)]
     if subs[0].structure != subs[1].structure:
         raise StructureError(
             message(
