@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from graphc.dtypes import int64
 from graphc.ir.batching import (
     Batched,
@@ -25,7 +23,7 @@ from graphc.ir.batching import (
     with_axis,
 )
 from graphc.ir.dims import Dim
-from graphc.ir.graph import Graph, constant, input_value
+from graphc.ir.graph import Graph, input_value
 from graphc.ir.op import Builder
 from graphc.ir.types import TOKEN, TensorType, Type
 
@@ -219,27 +217,32 @@ def _exchanged(b: Builder, x: Any) -> Any:
 
 
 def in_turn(name: str) -> Callable[..., Batched]:
-    """The rule of an op that is applied to one example after the other, in order, and to those that count only; effects keep
-    that order."""
+    """The rule of an op that is applied to one example after the other, in order, and to those that count only: a `scan` over
+    the examples. Effects keep that order."""
 
     def rule(b: Builder, operands: Sequence[Any], batched: Sequence[bool], examples: Examples, **attrs: Any) -> Batched:
-        size = examples.size
         one = [_example(x.type, flag) for x, flag in zip(operands, batched, strict=True)]
-        step = Graph(
-            tuple(one), tuple(_applied(b, name, [input_value(i, t) for i, t in enumerate(one)], **attrs)), name
-        )
-        kinds = [v.type for v in step.outputs]
-        results = [b.full((size, *t.shape), 0, t.dtype) for t in kinds if isinstance(t, TensorType)]
-        carries = [b.full((), 0, int64), *results, *operands, *_guard(examples)]
-        inner = [input_value(i, x.type) for i, x in enumerate(carries)]
-        types = tuple(x.type for x in carries)
-        going = Graph(types, (b.less(inner[0], _count(b, size)),), name)
-        turned = Graph(types, tuple(_turn(b, step, inner, len(results), batched, examples)), name)
-        final = _applied(b, "while_loop", carries, cond=going, body=turned)
-        arrays = iter(final[1 : 1 + len(results)])
-        tokens = (x for x in final[1 + len(results) :] if x.type == TOKEN)
-        found = [next(arrays) if isinstance(t, TensorType) else next(tokens) for t in kinds]
-        return found, [isinstance(t, TensorType) for t in kinds]
+        step = Graph(tuple(one), _results(b, name, one, attrs), name)
+        # Tokens are carries, batched operands sequences, and so is the mask; the others are constants.
+        tokens = [k for k, t in enumerate(one) if t == TOKEN]
+        stacked = [k for k, flag in enumerate(batched) if flag]
+        order = [*tokens, *stacked, *(k for k, t in enumerate(one) if t != TOKEN and not batched[k])]
+        guard = _guard(examples)
+        place = len(tokens) + len(stacked)
+        types = [one[k] for k in order]
+        types[place:place] = [TensorType(x.tensor.dtype, ()) for x in guard]
+        inner = [input_value(i, t) for i, t in enumerate(types)]
+        mask = [inner.pop(place) for _ in guard]
+        xs = [inner[order.index(k)] for k in range(len(one))]
+        ys = _applied(b, "cond", (*mask, *xs), then=step, else_=_nothing(b, step)) if mask else _given(b, step, xs)
+        turned = Graph(tuple(types), tuple(sorted(ys, key=lambda y: y.type != TOKEN)), name)
+        given = [operands[k] for k in order]
+        given[place:place] = guard
+        attributes = {"carries": len(tokens), "stacked": len(stacked) + len(guard), "length": examples.size}
+        found = _applied(b, "scan", given, body=turned, reverse=False, **attributes)
+        left, arrays = iter(found[: len(tokens)]), iter(found[len(tokens) :])
+        is_array = [v.type != TOKEN for v in step.outputs]
+        return [next(arrays) if flag else next(left) for flag in is_array], is_array
 
     return rule
 
@@ -248,29 +251,13 @@ def _example(type_: Type, batched: bool) -> Type:
     return TensorType(type_.dtype, type_.shape[1:]) if batched and isinstance(type_, TensorType) else type_
 
 
-def _count(b: Builder, size: Dim) -> Any:
-    """A size as a value."""
-    return constant(np.int64(size)) if isinstance(size, int) else b.sum(b.full((size,), 1, int64), axes=(0,))
+def _results(b: Builder, name: str, types: Sequence[Type], attrs: Any) -> tuple[Any, ...]:
+    return tuple(_applied(b, name, [input_value(i, t) for i, t in enumerate(types)], **attrs))
 
 
-def _turn(
-    b: Builder, step: Graph, carries: Sequence[Any], count: int, batched: Sequence[bool], examples: Examples
-) -> list[Any]:
-    """One turn of `in_turn`'s loop: the carries are the number of the example, `count` results, operands and the mask."""
-    number, filled, rest = carries[0], carries[1 : 1 + count], list(carries[1 + count :])
-    xs = [_read(b, x, number) if flag else x for x, flag in zip(rest, batched, strict=False)]
-    if examples.active is None:
-        ys = batch_values(b, step, xs, [False] * len(xs), Examples(1))[0]
-    else:
-        ys = _applied(b, "cond", (_read(b, rest[-1], number), *xs), then=step, else_=_nothing(b, step))
-    arrays = [y for y in ys if y.type != TOKEN]
-    tokens = iter([y for y in ys if y.type == TOKEN])
-    written = [b.scatter_set(old, number, y, axis=0, mode="clip") for old, y in zip(filled, arrays, strict=True)]
-    return [b.add(number, 1), *written, *(next(tokens, x) if x.type == TOKEN else x for x in rest)]
-
-
-def _read(b: Builder, x: Any, number: Any) -> Any:
-    return b.take(x, number, axis=0, mode="clip")
+def _given(b: Builder, graph: Graph, operands: Sequence[Any]) -> Sequence[Any]:
+    """A graph's outputs on operands."""
+    return batch_values(b, graph, operands, [False] * len(operands), Examples(1))[0]
 
 
 def _nothing(b: Builder, step: Graph) -> Graph:
