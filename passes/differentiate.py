@@ -20,6 +20,7 @@ from graphc.ir.location import Location
 from graphc.ir.op import GraphBuilder
 from graphc.ir.types import TensorType, Type
 from graphc.passes.base import Journal, Rewriter
+from graphc.passes.inline import without_composites
 from graphc.reverse import Cotangents, Step, backpropagate
 
 __all__ = ["Differentiate"]
@@ -47,6 +48,7 @@ class Differentiate(Rewriter):
     def apply(self, graph: Graph, journal: Journal) -> Graph:
         if not journal.permit("differentiate"):
             return graph
+        graph = without_composites(graph)
         outputs = [v for v in graph.outputs if _is_float(v.type)]
         wrt = [v for v in graph.input_values() if _is_float(v.type)]
         if not outputs or not wrt:

@@ -11,7 +11,7 @@ from graphc.ir.op import Composite, Control, Expansion, GraphBuilder
 from graphc.passes.base import Journal, Rewriter, map_held
 from graphc.passes.widen import narrowed, widened
 
-__all__ = ["InlineComposites"]
+__all__ = ["InlineComposites", "without_composites"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ class InlineComposites(Rewriter):
             return make(node.op, operands, **attrs).results
 
         return rebuild(graph, visit)
+
+
+def without_composites(graph: Graph) -> Graph:
+    """The graph with every composite of its own replaced by its body, and nothing else: for passes whose rules are those of
+    the ops that composites are made of."""
+
+    def visit(node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
+        if isinstance(node.op, Composite):
+            return _inlined(without_composites(node.attrs["body"]), operands)
+        return make(node.op, operands, **node.attrs).results
+
+    return rebuild(graph, visit) if any(isinstance(n.op, Composite) for n in graph.nodes) else graph
 
 
 def _inlined(body: Graph, operands: tuple[Value, ...]) -> tuple[Value, ...]:

@@ -15,6 +15,7 @@ from graphc.forward import jvp_graph
 from graphc.ir.graph import Graph
 from graphc.ir.types import TensorType
 from graphc.passes.base import Journal, Rewriter
+from graphc.passes.inline import without_composites
 
 __all__ = ["Linearize"]
 
@@ -41,6 +42,7 @@ class Linearize(Rewriter):
     def apply(self, graph: Graph, journal: Journal) -> Graph:
         if not journal.permit("linearize"):
             return graph
+        graph = without_composites(graph)
         smooth = [isinstance(v.type, TensorType) and v.type.dtype.is_float for v in graph.outputs]
         inputs = [isinstance(t, TensorType) and t.dtype.is_float for t in graph.inputs]
         if not any(smooth) or not any(inputs):

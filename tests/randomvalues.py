@@ -26,7 +26,7 @@ Shape = tuple[int, ...]
 
 #: Dtypes that are not drawn, and why.
 UNDRAWN_DTYPES: dict[DType, str] = dict.fromkeys(
-    (d for d in dtypes.ALL if d.is_complex), "there is no native code for complex numbers yet"
+    (d for d in dtypes.ALL if d.is_complex), "tests/shadow.py has no enclosures of complex numbers"
 )
 #: All others; those that most code computes in more often.
 DTYPES = (float32, float64, float32, float64, *(d for d in dtypes.ALL if d not in UNDRAWN_DTYPES))
