@@ -1,8 +1,8 @@
 """Random graphs differentiated: the graphs of cotangents and tangents are evaluated in every way there is, and compared.
 
-With floats made float64, a tangent t and a cotangent c, the three numbers <c, J t> by forward mode, <J^T c, t> by reverse mode and
-a central difference of <c, f> along t are one. A difference is only believed where one of half the step agrees with it, for
-graphs have kinks and jumps.
+With floats made float64, a tangent t and a cotangent c, the three numbers <c, J t> by forward mode, <J^T c, t> by reverse mode
+and a central difference of <c, f> along t are one. A difference is only believed where one of half the step agrees with it,
+for graphs have kinks and jumps.
 """
 
 from __future__ import annotations
