@@ -18,6 +18,8 @@ from graphc.frontend.arranging import take_constant
 from graphc.frontend.elementwise import (
     add,
     apply_ufunc,
+    clip,
+    divide,
     isnan,
     less_equal,
     logical_and,
@@ -240,17 +242,14 @@ _METHODS: dict[str, Callable[[Any, int], Any]] = {
 
 
 def quantile(x: Any, q: Any, /, *, axis: Any = None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """Quantiles over axes, as `numpy.quantile`; the positions `q` are numbers, not traced values.
+    """Quantiles over axes, as `numpy.quantile`. A q that is not between 0 and 1 is an error; where it is computed in compiled
+    code, so that its value is not known beforehand, it gives NaN.
 
     The result has the shape of `q`, then what the axes leave.
     """
     if isinstance(q, Tensor):
         if context.trace.get() is not None:
-            raise UnsupportedError(
-                message(
-                    "quantile: q must be known when compiling", operands=[("q", describe(q))], location=user_location()
-                )
-            )
+            return _traced_quantile(x, q, axis, method, keepdims)
         q = q.numpy()
     wanted = np.asarray(q, dtype=np.float64)
     weak = isinstance(q, (int, float))
@@ -258,10 +257,7 @@ def quantile(x: Any, q: Any, /, *, axis: Any = None, method: str = "linear", kee
         raise refusal(
             OptionError, f"quantile: {q!r} is not between 0 and 1", "0.5 is the median; percentiles run to 100.", x=x
         )
-    if method not in _METHODS:
-        raise refusal(
-            OptionError, f"quantile: there is no method {method!r}", f"Methods are {', '.join(_METHODS)}.", x=x
-        )
+    _check_method(x, method)
     rows, axes, tensor = _ordered("quantile", x, axis)
     count = rows.shape[-1]
     place = np.clip(_METHODS[method](wanted.ravel(), count), 0, count - 1)
@@ -276,9 +272,33 @@ def quantile(x: Any, q: Any, /, *, axis: Any = None, method: str = "linear", kee
     return _keep(out, tensor, axes, wanted.shape) if keepdims else out
 
 
+def _check_method(x: Any, method: str) -> None:
+    if method not in _METHODS:
+        what, hint = f"quantile: there is no method {method!r}", f"Methods are {', '.join(_METHODS)}."
+        raise refusal(OptionError, what, hint, x=x)
+
+
+def _traced_quantile(x: Any, q: Tensor, axis: Any, method: str, keepdims: bool) -> Tensor:
+    """At places that are known when the code runs."""
+    _check_method(x, method)
+    rows, axes, tensor = _ordered("quantile", x, axis)
+    count, last = rows.shape[-1], rows.ndim - 1
+    wanted = ravel(convert(q, np.float64))
+    place = clip(_METHODS[method](wanted, count), 0.0, float(count - 1))
+    low = convert(place, np.int64)
+    weight = convert(subtract(place, convert(low, np.float64)), np.result_type(rows.dtype, np.float64))
+    below, above = (moveaxis(op("take", rows, i, axis=last, mode="clip"), -1, 0) for i in (low, add(low, 1)))
+    apart = (-1, *(1,) * last)
+    out = _between(below, above, reshape(weight, apart))
+    inside = logical_and(less_equal(0.0, wanted), less_equal(wanted, 1.0))
+    out = where(reshape(inside, apart), out, np.asarray(np.nan, out.dtype))
+    out = _finish(reshape(out, (*q.shape, *rows.shape[:-1])), rows, q.shape)
+    return _keep(out, tensor, axes, q.shape) if keepdims else out
+
+
 def _between(low: Tensor, high: Tensor, weight: Any) -> Tensor:
     """low + (high - low) * weight from the nearer end, as NumPy; equal ends, infinite ones too, are kept."""
-    if not weight.any():
+    if isinstance(weight, np.ndarray) and not weight.any():
         return convert(low, np.result_type(low.dtype, weight.dtype))
     distance = subtract(high, low)
     from_low = add(low, multiply(distance, weight))
@@ -291,7 +311,7 @@ def percentile(x: Any, q: Any, /, *, axis: Any = None, method: str = "linear", k
     """Quantiles at q / 100, as `numpy.percentile`."""
     hundredths = q.numpy() if isinstance(q, Tensor) and context.trace.get() is None else q
     if isinstance(hundredths, Tensor):
-        return quantile(x, hundredths, axis=axis, method=method, keepdims=keepdims)
+        return quantile(x, divide(convert(hundredths, np.float64), 100.0), axis=axis, method=method, keepdims=keepdims)
     share = hundredths / 100 if isinstance(hundredths, (int, float)) else np.asarray(hundredths) / 100
     return quantile(x, share, axis=axis, method=method, keepdims=keepdims)
 

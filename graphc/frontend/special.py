@@ -17,6 +17,7 @@ from graphc.errors import UnsupportedError, message
 from graphc.frontend.elementwise import (
     abs,
     add,
+    copysign,
     divide,
     equal,
     greater_equal,
@@ -264,7 +265,8 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
 
 
 def polygamma(n: int, x: Any, /) -> Tensor:
-    """The derivative of order n of digamma. For n = 1 any x; for n > 1 and x < 0 NaN. float64: within (8 + 4n) ulp for x > 0.
+    """The derivative of order n of digamma; at -1, -2, ... infinite for odd n, NaN for even n. float64: within (8 + 4n) ulp for
+    x > 0; for x < 0 within 1e-14 of the larger one of it and polygamma(n, 1 - x).
 
     The order is a Python integer, 0 <= n <= 20.
     """
@@ -278,11 +280,32 @@ def polygamma(n: int, x: Any, /) -> Tensor:
 def _polygamma(x: Tensor, n: int) -> Tensor:
     below = less_equal(x, 0.0)
     if n > 1:
-        return where(less(x, 0.0), np.nan, _polygamma_positive(x, n))
+        return _polygamma_reflected(x, n)
     positive = _polygamma_positive(where(below, subtract(1.0, x), x), n)
     fraction = where(below, subtract(x, round(x)), 0.5)
     slope = square(divide(math.pi, sin(multiply(fraction, math.pi))))
     return where(below, subtract(slope, positive), positive)
+
+
+def _polygamma_reflected(x: Tensor, n: int) -> Tensor:
+    """For x < 0 by reflection (DLMF 5.15.6): (-1)**n * polygamma(n, 1 - x) - pi * the nth derivative of cot(pi * x), which is
+    pi**n times a polynomial in c = cot(pi * x), since c' = -pi * (1 + c**2)."""
+    below = less(x, 0.0)
+    positive = _polygamma_positive(where(below, subtract(1.0, x), x), n)
+    fraction = where(below, subtract(x, round(x)), 0.25)
+    pole = equal(fraction, 0.0)
+    # Beyond 1/4 the tangent of the rest to 1/2, which is exact, so that the roots at the middle are.
+    size = abs(where(pole, 0.25, fraction))
+    steep = less(size, 0.25)
+    tangent = tan(multiply(where(steep, size, subtract(0.5, size)), math.pi))
+    cotangent = copysign(where(steep, reciprocal(where(steep, tangent, 1.0)), tangent), fraction)
+    coefficients = [0.0, 1.0]
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(coefficients)][1:]
+        coefficients = [-a - b for a, b in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
+    derivative = multiply(_polynomial(cotangent, coefficients), math.pi ** (n + 1))
+    reflected = subtract(negative(positive) if n % 2 else positive, derivative)
+    return where(below, where(pole, np.inf if n % 2 else np.nan, reflected), positive)
 
 
 def _polygamma_positive(x: Tensor, n: int) -> Tensor:

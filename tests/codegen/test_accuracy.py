@@ -6,6 +6,7 @@ against mpmath.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.dtypes import float32, float64
+from graphc.dtypes import float32, float64, from_name
+from graphc.ir import registry
 from graphc.ir.op import Elementwise
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +100,24 @@ def test_histograms_count_everything() -> None:
     assert found.count == sum(found.histogram) == 10
     assert {k: n for k, n in enumerate(found.histogram) if n} == {5: 5, 6: 2, 7: 1, 40: 1, 60: 1}
     assert (found.worst, found.at) == (100.0, [6.0])
+
+
+# -- what was measured --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_what_was_measured_and_within_the_bounds(bless: bool) -> None:
+    measured = json.loads((ROOT / "docs" / "accuracy.json").read_text(encoding="utf-8"))
+    text = ROOT / "docs" / "accuracy.md"
+    if bless:
+        text.write_text(accuracy.page(measured), encoding="utf-8")
+    assert text.read_text(encoding="utf-8") == accuracy.page(measured), "run python -m benchmarks.accuracy --page"
+    assert set(measured) == {op.name for op in [*UNARY, *BINARY]}
+    for name, by_dtype in measured.items():
+        op = registry.get(name)
+        assert isinstance(op, Elementwise)
+        for dtype, numbers in by_dtype.items():
+            found = Errors(**numbers)
+            assert found.count == sum(found.histogram)
+            assert found.worst <= op.bound(from_name(dtype)), (name, dtype)
+        if op.arity == 1:
+            assert by_dtype["f32"]["count"] == PATTERNS

@@ -138,3 +138,27 @@ def test_gradients(mode):
     np.testing.assert_array_equal(middle, np.arange(9) == order[4])
     share = mode(gx.grad(lambda x: gx.quantile(x, 0.3)))(x)
     np.testing.assert_allclose(np.asarray(share)[order[[2, 3]]], [0.6, 0.4])
+
+
+METHODS = ("linear", "lower", "higher", "nearest", "midpoint", "hazen", "weibull", "median_unbiased")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("axis", [None, 1])
+def test_quantiles_at_places_that_compiled_code_computes(method: str, axis: int | None) -> None:
+    x = np.random.default_rng(2).normal(size=(4, 7))
+    x[2, 3] = np.nan
+    compiled = gx.compile(lambda x, q: np.quantile(x, q * 0.5, axis=axis, method=method))
+    for q in (np.array([0.0, 0.2, 1.0, 1.54, 2.0]), np.array(0.6), np.array([[0.1], [1.9]])):
+        found, expected = np.asarray(compiled(x, q)), np.quantile(x, q * 0.5, axis=axis, method=method)
+        assert found.shape == expected.shape and found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
+
+
+def test_computed_places_outside_and_percentiles() -> None:
+    x = np.random.default_rng(3).normal(size=(3, 5)).astype(np.float32)
+    rows = gx.compile(lambda x, q: np.quantile(x, q + 0.0, axis=1, keepdims=True))
+    assert np.isnan(np.asarray(rows(x, np.array(1.5)))).all()
+    assert np.asarray(rows(x, np.array(0.5))).shape == (3, 1)
+    percentile = gx.compile(lambda x, q: np.percentile(x, q + 0.0))
+    np.testing.assert_allclose(percentile(x, np.array(30.0)), np.percentile(x, np.array(30.0)), rtol=1e-6)

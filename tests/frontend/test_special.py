@@ -101,3 +101,16 @@ def test_derivatives(mode):
     u = RNG.uniform(-0.999, 0.999, 50)
     gradient = mode(gx.grad(lambda x: gx.erfinv(x).sum()))(u)
     np.testing.assert_allclose(gradient, np.sqrt(np.pi) / 2 * np.exp(scipy.special.erfinv(u) ** 2), rtol=1e-11)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7])
+@pytest.mark.parametrize("mode", [lambda f: f, gx.compile], ids=["dynamic", "compiled"])
+def test_polygamma_of_negative_numbers(n, mode):
+    x = np.r_[-np.random.default_rng(n).uniform(0, 12, 100), [-0.5, -1.5, -2.25, -1e-3, -11.5]]
+    found = np.asarray(mode(lambda x: gx.polygamma(n, x))(x))
+    for place, y in zip(x, found, strict=True):
+        exact, positive = mpmath.psi(n, mpmath.mpf(place)), mpmath.psi(n, 1 - mpmath.mpf(place))
+        assert abs(exact - y) <= 1e-14 * max(abs(exact), abs(positive)), place
+    poles = np.asarray(mode(lambda x: gx.polygamma(n, x))(np.array([-1.0, -2.0, 0.0, np.nan])))
+    expected = [np.inf, np.inf, np.inf, np.nan] if n % 2 else [np.nan, np.nan, -np.inf, np.nan]
+    np.testing.assert_array_equal(poles, expected)
