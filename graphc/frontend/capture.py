@@ -118,7 +118,7 @@ def capture(
 
 
 #: A line that adds more ops than this to a trace may stand in a loop.
-_PATIENCE = 100
+_PATIENCE = 32
 
 
 def _capture(
@@ -157,6 +157,8 @@ def _arguments(
             handles.append(leaf)
             continue
         handle = trace.add_argument(how.type, path, how.kind, weak=how.weak, requires_grad=how.requires_grad)
+        if not (how.type.shape or how.number):
+            trace.small_arrays.append(handle)
         handles.append(handle)
         positions.append(position)
     return handles, tuple(positions)

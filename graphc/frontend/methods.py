@@ -107,7 +107,7 @@ def _in_place(function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any],
     def method(self: Tensor, other: Any, /) -> Tensor:
         if not isinstance(other, _OPERANDS):
             return NotImplemented
-        if isinstance(self, Traced) and _is_number(self):
+        if isinstance(self, Traced) and self.is_number:
             return _as_weak(as_kind(function(self, other), (self, other)), (self, other))
         new = function(self, other)
         return self.assign(indexing.assign_cast(self, new))
@@ -160,14 +160,9 @@ def _install_operators() -> None:
 def _getitem(self: Tensor, key: Any, /) -> Any:
     """`x[key]`. An element of a NumPy array is a number, which later writes to the array do not change."""
     result = as_kind(indexing.getitem(self, key), (self,))
-    if isinstance(result, Traced) and _is_number(result):
+    if isinstance(result, Traced) and result.is_number:
         result.follow_no_base()
     return result
-
-
-def _is_number(x: Traced) -> bool:
-    """Whether dynamic mode would have a number here (Python's, or NumPy's scalar), which nothing can change in place."""
-    return x.kind == "ndarray" and not x.shape and (x.weak or not x.is_argument)
 
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:

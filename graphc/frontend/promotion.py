@@ -181,7 +181,9 @@ def promote(name: str, ufunc: np.ufunc, operands: Sequence[Operand]) -> list[Ten
     ]
     keys = tuple(_weak_key(x) for x in operands)
     if all(isinstance(k, type) for k in keys):
-        operands = [as_tensor(x) for x in operands]
+        # Numbers only. What stands for a Python number has Python's precision, and so has a number beside it.
+        python = any(isinstance(x, Tensor) for x in operands)
+        operands = [as_tensor(np.asarray(x) if python and not isinstance(x, Tensor) else x) for x in operands]
         keys = tuple(x.dtype for x in operands)
     try:
         loop = _resolve(ufunc, keys)

@@ -160,6 +160,7 @@ class TracedLeaf:
     kind: str
     weak: bool = False
     requires_grad: bool = False
+    number: bool = False
 
 
 def traced_leaf(key: Any) -> TracedLeaf | None:
@@ -169,11 +170,11 @@ def traced_leaf(key: Any) -> TracedLeaf | None:
     if key[0] == "tensor":
         return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), key[2]), "tensor", requires_grad=key[3])
     if key[0] == "float":
-        return TracedLeaf(TensorType(dtypes.float64, ()), "ndarray", weak=True)
+        return TracedLeaf(TensorType(dtypes.float64, ()), "ndarray", weak=True, number=True)
     if key[0] == "complex":
-        return TracedLeaf(TensorType(dtypes.complex128, ()), "ndarray", weak=True)
+        return TracedLeaf(TensorType(dtypes.complex128, ()), "ndarray", weak=True, number=True)
     if key[0] == "scalar":
-        return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), ()), "ndarray")
+        return TracedLeaf(TensorType(dtypes.from_numpy(key[1]), ()), "ndarray", number=True)
     return None
 
 

@@ -113,9 +113,9 @@ class Traced(Tensor):
         return self._view[0], self._view[2]["perm"]
 
     @property
-    def is_argument(self) -> bool:
-        """Whether this stands for an argument of the traced function."""
-        return any(self is handle for handle in self._trace.arguments)
+    def is_number(self) -> bool:
+        """Whether dynamic mode would have a number here (Python's, or NumPy's scalar), which nothing can change in place."""
+        return self.kind == "ndarray" and not self.shape and not any(self is x for x in self._trace.small_arrays)
 
     def follow_no_base(self) -> None:
         """From now on the handle is no view: it keeps the value that it has."""
@@ -219,6 +219,8 @@ class Trace:
 
     name: str
     arguments: list[Traced] = field(default_factory=list)
+    #: The arguments that are NumPy arrays of rank 0: other values of rank 0 are numbers.
+    small_arrays: list[Traced] = field(default_factory=list)
     types: list[TensorType] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     states: dict[int, StateSlot] = field(default_factory=dict)

@@ -88,6 +88,7 @@ def check_leaks(trace: Trace) -> None:
     while trace.arguments:
         trace.arguments.pop()._reference = None
     trace.grads = {}
+    trace.small_arrays.clear()
     if all(reference() is None for reference in trace.handles):
         return
     gc.collect()

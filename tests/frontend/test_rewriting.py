@@ -272,3 +272,20 @@ def test_source_that_has_changed_is_refused():
     linecache.cache["<changed>"] = (len(other), None, other.splitlines(True), "<changed>")
     with pytest.raises(NoSourceError, match="any more"):
         convert(namespace["made"], operators)
+
+
+def test_lambdas_of_one_line_are_told_apart():
+    functions = [
+        lambda x: x or np.array([x, 1]),
+        lambda x: x and 2,
+        lambda x: sorted([x, 1], key=lambda y: y and x),
+        lambda x: not x,
+    ]
+    conversion = Conversion(operators)
+    with rewriting(operators):
+        for function in functions:
+            rewritten = conversion.converted(function)
+            assert rewritten is not function
+            for x in (0, 3):
+                np.testing.assert_array_equal(rewritten(x), function(x))
+    assert not conversion.failures

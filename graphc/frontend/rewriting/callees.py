@@ -143,7 +143,7 @@ def _has_tensor(x: Any) -> bool:
 
 def _of_tensors(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if function in (np.array, np.asarray, np.ascontiguousarray):
-        made = as_tensor(args[0], kwargs.get("dtype") or (args[1] if len(args) > 1 else None))
+        made = as_tensor(_strict(args[0]), kwargs.get("dtype") or (args[1] if len(args) > 1 else None))
         if function is np.array and made is args[0]:
             made = apply_ufunc("positive", made) if not made.type.dtype.is_bool else op("select", made, made, made)
         if isinstance(made, Traced):
@@ -155,6 +155,15 @@ def _of_tensors(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
             made.kind = "ndarray"
         return made
     return function(*args, **kwargs)
+
+
+def _strict(x: Any) -> Any:
+    """A nested list with its numbers, Python's and what stands for them, in the dtypes that NumPy gives them."""
+    if isinstance(x, (list, tuple)):
+        return [_strict(item) for item in x]
+    if isinstance(x, Traced) and x.weak:
+        return Traced(x._trace, x._trace.value_of(x), "ndarray")
+    return np.asarray(x) if isinstance(x, (bool, int, float, complex)) else x
 
 
 def _mutation(method: BuiltinMethodType) -> Callable[..., Any]:

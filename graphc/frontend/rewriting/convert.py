@@ -182,7 +182,9 @@ def _fits(node: ast.FunctionDef, code: CodeType) -> bool:
 
 def _lambda(tree: ast.Module, code: CodeType) -> ast.FunctionDef:
     found = [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == code.co_firstlineno]
-    found = [n for n in found if _same_code(n, code)] if len(found) > 1 else found
+    if len(found) > 1:
+        found = [n for n in found if _is_body(n, code)]
+        found.sort(key=lambda n: -n.col_offset)  # the innermost of nested ones
     if not found:
         raise NoSourceError(f"line {code.co_firstlineno} of {code.co_filename} has no such lambda (any more)")
     node = found[0]
@@ -193,11 +195,14 @@ def _lambda(tree: ast.Module, code: CodeType) -> ast.FunctionDef:
     return ast.copy_location(function, node)
 
 
-def _same_code(node: ast.Lambda, code: CodeType) -> bool:
-    """Whether a lambda of a line is the one with this code: it compiles to the same instructions."""
-    tree = ast.fix_missing_locations(ast.Expression(node))
-    candidate = next(c for c in compile(tree, code.co_filename, "eval").co_consts if isinstance(c, CodeType))
+def _is_body(node: ast.Lambda, code: CodeType) -> bool:
+    """Whether code can be that of one of several lambdas on a line: its instructions lie within the body, and reach its end."""
     positions = getattr(code, "co_positions", None)
-    if positions is not None:
-        return list(getattr(candidate, "co_positions")()) == list(positions())  # noqa: B009
-    return candidate.co_names == code.co_names and candidate.co_varnames == code.co_varnames
+    if positions is None:  # Python 3.10
+        names = {n.id for n in ast.walk(node.body) if isinstance(n, ast.Name)}
+        arguments = tuple(a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg))
+        return arguments == code.co_varnames[: len(arguments)] and names >= set(code.co_freevars)
+    spans = [p for p in positions() if None not in p and p[3] > p[2]]
+    first, last = min((p[0], p[2]) for p in spans), max((p[1], p[3]) for p in spans)
+    body = node.body
+    return (body.lineno, body.col_offset) <= first and last == (body.end_lineno, body.end_col_offset)
