@@ -1,7 +1,7 @@
 """Twenty-five programs of plain Python and NumPy whose control flow depends on values.
 
-None of them knows graphc. Each runs as it is, and compiled as one static graph by `gx.compile(program)`. CASES gives arguments for
-each, and which of them the result is differentiated by, where that makes sense.
+None of them knows graphc. Each runs as it is, and compiled as one static graph by `gx.compile(program)`. CASES gives
+arguments for each, and which of them the result is differentiated by, where that makes sense.
 """
 
 from __future__ import annotations
@@ -316,8 +316,9 @@ def floyd_warshall(distance):
     for k in range(n):
         for i in range(n):
             for j in range(n):
-                if d[i, k] + d[k, j] < d[i, j]:
-                    d[i, j] = d[i, k] + d[k, j]
+                through = d[i, k] + d[k, j]
+                if through < d[i, j]:  # noqa: PLR1730
+                    d[i, j] = through
     return d
 
 

@@ -742,6 +742,16 @@ class Control(_Stated):
     kind: ClassVar[str] = "control"
     guards: ClassVar[bool] = True
 
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        if self.vjp is None:
+            raise NoDerivativeError(
+                f"{self.name} has no derivative yet",
+                hint="Differentiate the function dynamically, or cut the gradient off with .detach().",
+            )
+        return self.vjp(b, operands, results, cotangents, **attrs)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Host(Op):
