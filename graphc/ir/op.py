@@ -741,6 +741,15 @@ class Control(_Stated):
 
     kind: ClassVar[str] = "control"
     guards: ClassVar[bool] = True
+    #: `jvp(b, operands, results, tangents, **attrs)` gives the results' tangents.
+    jvp: Callable[..., Sequence[Any]] | None = None
+
+    def push_forward(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Attrs
+    ) -> Any:
+        if self.jvp is None:
+            return [None] * len(results)
+        return self.jvp(b, operands, results, tangents, **attrs)
 
     def differentiate(
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs

@@ -19,6 +19,7 @@ from graphc.ir.op import Control, run_graph, type_error
 from graphc.ir.registry import register
 from graphc.ir.types import TOKEN, TensorType, Type
 from graphc.ops.batched_control import batch_cond, batch_scan, batch_while
+from graphc.ops.control_derivatives import cond_jvp, cond_vjp, scan_jvp, scan_vjp, while_jvp, while_vjp
 
 __all__ = ["cond", "create_token", "scan", "while_loop"]
 
@@ -82,6 +83,8 @@ cond = register(
         rule=_cond_rule,
         numpy=_cond_numpy,
         batching=batch_cond,
+        vjp=cond_vjp,
+        jvp=cond_jvp,
     )
 )
 
@@ -123,6 +126,8 @@ while_loop = register(
         rule=_while_rule,
         numpy=_while_numpy,
         batching=batch_while,
+        vjp=while_vjp,
+        jvp=while_jvp,
     )
 )
 
@@ -176,5 +181,7 @@ scan = register(
         rule=_scan_rule,
         numpy=_scan_numpy,
         batching=batch_scan,
+        vjp=scan_vjp,
+        jvp=scan_jvp,
     )
 )

@@ -309,9 +309,6 @@ def test_identities_are_neutral() -> None:
 
 #: Float operands and float results, but no derivative rule, and why.
 _NO_DERIVATIVE = {
-    "cond": "control flow has no rule yet",
-    "while_loop": "control flow has no rule yet",
-    "scan": "control flow has no rule yet",
     "stop_gradient": "a constant by definition",
     "fused": "made after differentiation",
     "composite": "its decomposition is differentiated",
