@@ -88,7 +88,8 @@ def _rewrite(group: Group, extents: tuple[Dim, ...], dropped: frozenset[int]) ->
         if isinstance(store, Add):
             stores.append(Add(access, value, domain, store.add))
         else:
-            stores.append(Store(access, value, domain, store.late))
+            other = None if store.other is None else new[store.other.id]
+            stores.append(Store(access, value, domain, store.late, other))
     return Group(extents, group.buffers, tuple(stores))
 
 

@@ -26,12 +26,14 @@ from graphc.codegen.kernel import (
     Load,
     Node,
     Reduce,
+    Store,
     accesses,
     bytes_moved,
     flops,
+    store_values,
 )
 from graphc.codegen.loops import Range, counted
-from graphc.codegen.memory import Frame, Memory
+from graphc.codegen.memory import Frame, Memory, following
 from graphc.codegen.pointers import Pointers
 from graphc.codegen.schedule import (
     Accumulate,
@@ -282,13 +284,18 @@ class _Emitter:
                 masks = [self.frame.mask(copy) for copy in copies]
                 old = self.memory.load_vectors(access, masks, [None] * len(copies))
                 values = [store.add(self.wide, x, y) for x, y in zip(old, values, strict=True)]
-            self.memory.store_vectors(access, values)
+            if isinstance(store, Store) and store.other is not None:
+                self.memory.store_pairs(access, values, [self._wide(store.other, copy) for copy in copies])
+            else:
+                self.memory.store_vectors(access, values)
             return
         for copy in copies:
             value = self._one(store.value, copy)
             if isinstance(store, Add):
                 value = store.add(self.narrow, self.memory.load_scalar(access, copy, None, None), value)
             self.memory.store_scalar(access, copy, value)
+            if isinstance(store, Store) and store.other is not None:
+                self.memory.store_scalar(following(access), copy, self._one(store.other, copy))
 
     def _save(self, statement: Save) -> None:
         slot = statement.slot
@@ -481,5 +488,5 @@ def _wide_operands(plan: Schedule) -> frozenset[int]:
             found.update(x.id for x in node.operands)
     for store in plan.group.stores:
         if plan.vector in store.domain:
-            found.add(store.value.id)
+            found.update(x.id for x in store_values(store))
     return frozenset(n.id for n in plan.group.nodes() if n.id in found and plan.vector not in n.domain)

@@ -23,7 +23,7 @@ from graphc.codegen.kernel import Add, Buffer, Combine, Const, Dag, Group, Load,
 from graphc.dtypes import DType, int64
 from graphc.errors import CompileError
 from graphc.ir.access import is_view, sources_at, unit_reshape
-from graphc.ir.affine import Affine, affine
+from graphc.ir.affine import Affine, affine, axes_of
 from graphc.ir.dims import Dim, is_nonnegative
 from graphc.ir.graph import Graph, Value, attribute_key
 from graphc.ir.graph import Node as GraphNode
@@ -138,6 +138,25 @@ def _start(op: Reduction) -> Callable[[DType], float]:
     return lambda dtype: op.identity(dtype) + 0.0 if dtype.is_float else op.identity(dtype)
 
 
+def _column(node: GraphNode, number: int) -> Value | None:
+    """The operand of a movement that is, with a last axis of size 1, the result's last index `number`; None if none is."""
+    if is_view(node):
+        return None
+    outer = axes_of(len(node.result.shape) - 1)
+    for source in sources_at(node, (*outer, Affine((), number))):
+        holds = True
+        for guard in source.guards:
+            index, extent = affine(guard.index), guard.extent
+            if index.factors or not isinstance(index.offset, int) or not isinstance(extent, int):
+                return None
+            holds = holds and 0 <= index.offset < extent
+        if holds:
+            operand = node.operands[source.operand]
+            plain = tuple(map(affine, source.index)) == (*outer, _ZERO) and operand.shape[-1] == 1
+            return operand if plain else None
+    return None
+
+
 @dataclass(slots=True)
 class _Expander:
     """The state of one expansion."""
@@ -156,20 +175,30 @@ class _Expander:
         stores: list[Store | Add] = []
         for number, (output, axes) in enumerate(zip(self.body.outputs, self._output_axes(), strict=True)):
             index = tuple(_ZERO if a is None else Affine(((a, 1),)) for a in axes)
-            value = self._evaluate((output, index))
+            values = [self._evaluate((v, index)) for v in self._stored(number)]
             alias = self.aliases.get(number)
             if alias is None:
                 buffers.append(Buffer(output.dtype, output.shape))
             access = self.dag.access(len(buffers) - 1 if alias is None else alias, _terms(axes, output.shape))
             domain = frozenset(a for a in axes if a is not None)
-            stores.append(Store(access, value, domain, late=alias is not None))
+            stores.append(Store(access, values[0], domain, alias is not None, values[1] if len(values) > 1 else None))
         return Group(tuple(self.extents), tuple(buffers), tuple(stores))
+
+    def _stored(self, number: int) -> tuple[Value, ...]:
+        """The values that one step of the loops writes to an output, one after the other in memory: the output, or the two that
+        were put together along its last axis (real and imaginary parts), which then has no loop."""
+        output = self.body.outputs[number]
+        if number in self.aliases or output.shape[-1:] != (2,) or not isinstance(output.node.op, Movement):
+            return (output,)
+        pair = [_column(output.node, k) for k in (0, 1)]
+        return (output,) if pair[0] is None or pair[1] is None or pair[0] is pair[1] else (pair[0], pair[1])
 
     # -- axes -----------------------------------------------------------------------------------------------------------
     def _output_axes(self) -> list[tuple[int | None, ...]]:
         """The loop axis of each dimension of each output. Outputs of the largest rank span the kernel's space; smaller ones
         are what is kept of it after its reductions."""
-        shapes = [_inner(v.shape) for v in self.body.outputs]
+        stored = [self._stored(number)[0].shape for number in range(len(self.body.outputs))]
+        shapes = [_inner(shape) for shape in stored]
         space = max(shapes, key=len, default=())
         self.extents += space
         known = {space: tuple(range(len(space)))}
@@ -177,12 +206,12 @@ class _Expander:
         if kept is not None:
             known.setdefault(tuple(space[a] for a in kept), kept)
         axes = []
-        for value, shape in zip(self.body.outputs, shapes, strict=True):
+        for whole, shape in zip(stored, shapes, strict=True):
             if shape not in known:
                 known[shape] = tuple(range(len(self.extents), len(self.extents) + len(shape)))
                 self.extents += shape
             own = iter(known[shape])
-            axes.append(tuple(None if d == 1 else next(own) for d in value.shape))
+            axes.append(tuple(None if d == 1 else next(own) for d in whole))
         return axes
 
     def _kept(self, space: Shape) -> tuple[int, ...] | None:

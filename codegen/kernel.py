@@ -40,6 +40,7 @@ __all__ = [
     "bytes_moved",
     "flops",
     "reachable",
+    "store_values",
 ]
 
 Terms = tuple[tuple[int, Dim], ...]
@@ -198,7 +199,7 @@ _NodeT = TypeVar("_NodeT", Const, Index, Load, Apply, Reduce)
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write `value` at `access`, once for each point of `domain`.
+    """Write `value` at `access`, once for each point of `domain`; with `other`, that in the element after it.
 
     `late`: the buffer is read by the group as well (an in-place update), so all reads come before this write.
     """
@@ -207,9 +208,11 @@ class Store:
     value: Node
     domain: frozenset[int]
     late: bool = False
+    other: Node | None = None
 
     def __str__(self) -> str:
-        return f"{self.access} = {_reference(self.value)}"
+        other = "" if self.other is None else f", {_reference(self.other)}"
+        return f"{self.access} = {_reference(self.value)}{other}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +250,14 @@ class Group:
         return "\n".join([*lines, *map(str, self.stores)])
 
 
+def store_values(store: Store | Add) -> tuple[Node, ...]:
+    """The values that a store writes or adds."""
+    return (store.value,) if isinstance(store, Add) or store.other is None else (store.value, store.other)
+
+
 def store_roots(store: Store | Add) -> tuple[Node, ...]:
-    """The nodes that a store reads: its value and its dynamic indices."""
-    return (store.value, *(node for node, _ in store.access.dynamic))
+    """The nodes that a store reads: its values and its dynamic indices."""
+    return (*store_values(store), *(node for node, _ in store.access.dynamic))
 
 
 def reachable(

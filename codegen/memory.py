@@ -10,18 +10,23 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphc.codegen.kernel import Access, Node
 from graphc.codegen.pointers import Pointers
 from graphc.codegen.schedule import Schedule, Slot, transposed
-from graphc.codegen.shuffles import reverse, transpose, unzip
+from graphc.codegen.shuffles import reverse, transpose, unzip, zipped
 from graphc.codegen.sizes import Size, Sizes
 from graphc.codegen.vectors import Vec, Vectors
 from graphc.dtypes import DType, int64
 from graphc.ir.dims import Dim
 
-__all__ = ["Frame", "Memory"]
+__all__ = ["Frame", "Memory", "following"]
+
+
+def following(access: Access) -> Access:
+    """The element after another in memory."""
+    return replace(access, offset=access.offset + 1)
 
 
 @dataclass(slots=True)
@@ -171,6 +176,19 @@ class Memory:
             value = reverse(self.wide, value)
             mask = None if mask is None else reverse(self.wide, mask)
         self.wide.store(value, pointer, mask=mask)
+
+    def store_pairs(self, access: Access, values: Sequence[Vec], others: Sequence[Vec]) -> None:
+        """The vectors of all copies, each element of `values` followed in memory by that of `others`."""
+        masks = [self.frame.mask(copy) for copy in range(len(values))]
+        adjacent = self._stride(access) == 2 and not self._is_gathered(access) and self.wide.lanes > 1
+        if not adjacent or any(mask is not None for mask in masks):
+            self.store_vectors(access, values)
+            self.store_vectors(following(access), others)
+            return
+        for copy, pair in enumerate(zip(values, others, strict=True)):
+            pointer = self._address(access, copy)
+            for part, vector in enumerate(zipped(self.wide, *pair)):
+                self.wide.store(vector, self._advance(access, pointer, part * self.wide.lanes))
 
     # -- scratch ------------------------------------------------------------------------------------------------------
     def slot_address(self, slot: Slot, start: Dim, copy: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from graphc.codegen.vectors import Vec, Vectors
 
-__all__ = ["half", "reverse", "shuffle", "transpose", "unzip"]
+__all__ = ["half", "reverse", "shuffle", "transpose", "unzip", "zipped"]
 
 
 def shuffle(s: Vectors, x: Vec, y: Vec, order: Sequence[int]) -> Vec:
@@ -29,6 +29,13 @@ def unzip(s: Vectors, low: Vec, high: Vec) -> Vec:
     n = s.lanes
     # Element 2i is low[2i], or high[2i - (n - 1)]; high is numbered from n on.
     return low if n == 1 else shuffle(s, low, high, [2 * i if 2 * i < n else 2 * i + 1 for i in range(n)])
+
+
+def zipped(s: Vectors, x: Vec, y: Vec) -> tuple[Vec, Vec]:
+    """x[0], y[0], x[1], y[1], ... as two vectors."""
+    n = s.lanes
+    order = [lane for i in range(n) for lane in (i, n + i)]
+    return shuffle(s, x, y, order[:n]), shuffle(s, x, y, order[n:])
 
 
 def half(s: Vectors, x: Vec, first: int) -> Vec:

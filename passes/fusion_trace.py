@@ -113,7 +113,7 @@ class Roles:
         op = node.op
         if isinstance(op, Special):
             generator = op.scalar is not None
-            scalar = op.name == "constant" and not node.result.shape
+            scalar = op.name == "constant" and not node.result.shape and not node.result.dtype.is_complex
             return LINK if generator or scalar else BOUNDARY
         if isinstance(op, Movement):
             return BOUNDARY if op.view and unit_reshape(node) is None else LINK

@@ -40,7 +40,7 @@ from graphc.ir.graph import Graph, Literal, input_value
 from graphc.ir.op import Cumulative, Elementwise, GraphBuilder, Indexing, Op, Reduction
 from graphc.ir.types import TOKEN, TensorType, Type
 
-__all__ = ["SPECIAL", "Sample", "samples", "smooth_samples", "special_values"]
+__all__ = ["SPECIAL", "Sample", "is_complex", "samples", "smooth_samples", "special_values"]
 
 Array = np.ndarray[Any, Any]
 Attrs = dict[str, Any]
@@ -69,6 +69,12 @@ class Sample:
 def samples(op: Op) -> list[Sample]:
     """Samples of an op, the same in every run."""
     return list(_sampler(op)(op, _rng(op)))
+
+
+def is_complex(op: Op, sample: Sample) -> bool:
+    """Whether an operand or a result is of complex numbers, which kernels do not have."""
+    types = (*sample.types, *op.infer(sample.types, sample.attrs))
+    return any(isinstance(t, TensorType) and t.dtype.is_complex for t in types)
 
 
 def smooth_samples(op: Op) -> list[Sample]:
@@ -185,6 +191,8 @@ def _shapes(op: Op, combination: Sequence[DType]) -> tuple[tuple[int, ...], ...]
     """Fewer for narrow dtypes and for conversions, of which there are many pairs."""
     if op.name == "convert":
         return SHAPES[1::2]
+    if any(d.is_complex for d in combination):
+        return ((), (5,), (67,), (3, 0))
     return SHAPES if all(d.bits >= 32 or d.is_bool for d in combination) else SHAPES[::2]
 
 
@@ -531,6 +539,8 @@ def _cumulative(op: Op, rng: Rng) -> Iterator[Sample]:
             op.types(dtype)
         except DTypeError:
             continue
+        if dtype.is_complex and (np.prod(shape) > 70 or (reverse and dtype.bits == 64)):
+            continue  # in parts they take log2(n) steps: many kernels
         attrs = {"axis": axis, "reverse": reverse}
         yield Sample(tuple(draw(rng, dtype, shape, (-1.5, 1.5)) for _ in range(op.arity)), attrs)
         if dtype.is_inexact and shape == (5,):

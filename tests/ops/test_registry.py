@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import fault, same_bits
-from samples import Sample, samples, smooth_samples
+from samples import Sample, is_complex, samples, smooth_samples
 
 import graphc.ops
 from graphc import dtypes
@@ -140,11 +140,6 @@ def test_evaluation_in_a_graph(op: Op) -> None:
 
 
 # -- complex numbers --------------------------------------------------------------------------------------------------
-
-
-def is_complex(op: Op, sample: Sample) -> bool:
-    types = (*sample.types, *op.infer(sample.types, sample.attrs))
-    return any(isinstance(t, TensorType) and t.dtype.is_complex for t in types)
 
 
 @each([op for op in OPS if op.parts is not None])
