@@ -92,6 +92,8 @@ from graphc.frontend.cumulating import cumulative_min as cumulative_min
 from graphc.frontend.cumulating import cumulative_prod as cumulative_prod
 from graphc.frontend.cumulating import cumulative_sum as cumulative_sum
 from graphc.frontend.cumulating import linear_recurrence as linear_recurrence
+from graphc.frontend.customrules import custom_jvp as custom_jvp
+from graphc.frontend.customrules import custom_vjp as custom_vjp
 from graphc.frontend.einsum import einsum as einsum
 from graphc.frontend.elementwise import abs as abs
 from graphc.frontend.elementwise import acos as acos

@@ -24,7 +24,7 @@ from graphc.ir.op import Builder, GraphBuilder, Op, apply_graph, materialize
 from graphc.ir.types import TensorType, Type
 from graphc.reverse import Cotangents, Step, backpropagate
 
-__all__ = ["Tangents", "jvp_graph", "push", "transpose", "transposed"]
+__all__ = ["Tangents", "jvp_graph", "push", "transpose", "transposed", "transposed_graph"]
 
 Key = Hashable
 
@@ -140,6 +140,25 @@ def transpose(pairs: Sequence[tuple[Any, Value]], seeds: Sequence[Value], name: 
             hint="Use reverse mode (grad, vjp) for this function.",
         )
     return found
+
+
+def transposed_graph(graph: Graph, first: int) -> Graph:
+    """The transpose of a graph that is linear in its inputs from number `first` on: cotangents of the outputs take their
+    places, and those of these inputs are the outputs (zeros where nothing depends on one).
+
+    Raises
+    ------
+    NoDerivativeError
+        If the graph is not linear in these inputs.
+    """
+    values = graph.input_values()
+    free = [input_value(len(values) + k, v.type) for k, v in enumerate(graph.outputs)]
+    found = transpose(list(zip(graph.outputs, free, strict=True)), values[first:], graph.name)
+    total = [full(v.shape, 0.0, v.dtype) if t is None else t for v, t in zip(values[first:], found, strict=True)]
+    places = dict(enumerate(values[:first]))
+    places.update((len(values) + k, input_value(first + k, v.type)) for k, v in enumerate(graph.outputs))
+    outputs = apply_graph(GraphBuilder(), Graph((), tuple(total)), places)
+    return Graph((*graph.inputs[:first], *(v.type for v in graph.outputs)), outputs, f"{graph.name}_transposed")
 
 
 def _dependent(nodes: Sequence[Node], on: Sequence[Node]) -> list[Node]:

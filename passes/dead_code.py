@@ -36,7 +36,7 @@ def _prune(graph: Graph, journal: Journal) -> Graph:
     used = {v for n in graph.nodes for v in n.operands} | set(graph.outputs)
 
     def visit(node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
-        if isinstance(node.op, (Fused, Composite)):
+        if isinstance(node.op, (Fused, Composite)) and node.op.transparent:
             wanted = [i for i, v in enumerate(node.results) if v in used]
             return _narrowed(node, operands, wanted, journal)
         if isinstance(node.op, Control):

@@ -45,10 +45,10 @@ class InlineComposites(Rewriter):
 
 def without_composites(graph: Graph) -> Graph:
     """The graph with every composite of its own replaced by its body, and nothing else: for passes whose rules are those of
-    the ops that composites are made of."""
+    the ops that composites are made of. Those with a rule of their own stay."""
 
     def visit(node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
-        if isinstance(node.op, Composite):
+        if isinstance(node.op, Composite) and node.op.transparent:
             return _inlined(without_composites(node.attrs["body"]), operands)
         return make(node.op, operands, **node.attrs).results
 

@@ -487,7 +487,8 @@ def _composite(m: Maker, op: Op) -> Drawn:
     inner = _held(m, operands)
     outputs = inner.ends()[: m.random.randint(1, 3)]
     body = Graph(tuple(inner.types), outputs, "body")
-    return m.node(op, operands, body=body, label=m.random.choice(["softmax", "layer"])).results
+    rule = {"rule": -1} if "rule" in op.attributes else {}
+    return m.node(op, operands, body=body, label=m.random.choice(["softmax", "layer"]), **rule).results
 
 
 def _predicate(m: Maker) -> Value:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import DTypeError, OptionError, message
-from graphc.frontend import context
+from graphc.frontend import context, pytree
 from graphc.frontend.promotion import (
     as_tensor,
     broadcast_to,
@@ -27,6 +27,7 @@ from graphc.frontend.promotion import (
 )
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, checked_dtype, default_dtype
+from graphc.frontend.trace import Traced
 
 __all__ = [
     "FUNCTIONS",
@@ -550,9 +551,24 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> T
     return convert(tensor, target.numpy)
 
 
-def stop_gradient(x: Any, /) -> Tensor:
-    """`x` as a constant for differentiation."""
-    return as_tensor(x).detach()
+def stop_gradient(x: Any, /) -> Any:
+    """`x`, an array or containers of arrays, as constants for differentiation; what is no Tensor is one anyway.
+
+    >>> import numpy as np, graphc as gx
+    >>> gx.grad(lambda x: x * gx.stop_gradient(x))(np.float64(3.0))
+    np.float64(3.0)
+    """
+    leaves, _, structure = pytree.flatten(x)
+    return pytree.unflatten(structure, [_stopped(leaf) for leaf in leaves])
+
+
+def _stopped(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    out = x.detach()
+    if isinstance(out, Traced) and isinstance(x, Traced):
+        out.kind, out.weak = x.kind, x.weak
+    return out
 
 
 def _floating(x: Any) -> Tensor:

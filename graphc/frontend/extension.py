@@ -26,7 +26,7 @@ from graphc.ir import registry
 from graphc.ir.op import Builder
 from graphc.ir.types import TensorType
 
-__all__ = ["CustomOp", "ShapeDtype", "apply_effect", "custom_op", "host_call"]
+__all__ = ["CustomOp", "ShapeDtype", "apply_effect", "custom_op", "host_call", "world"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class CustomOp:
     ) -> Sequence[Any]:
         """The user's rule on Tensors of the mode that the builder works in."""
         assert self._vjp is not None
-        wrap, unwrap = _world(b)
+        wrap, unwrap = world(b)
         full = [b.like(y, 0.0) if ct is None else ct for y, ct in zip(results, cotangents, strict=True)]
         ys, cts = [wrap(y) for y in results], [wrap(ct) for ct in full]
         single = self._result(*[ShapeDtype(b.type(x).shape, b.type(x).dtype.numpy) for x in operands])  # type: ignore[arg-type]
@@ -251,7 +251,7 @@ def _of_type(op: CustomOp, number: int, cotangent: Tensor, wanted: TensorType) -
     return cotangent
 
 
-def _world(b: Builder) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Any]]:
+def world(b: Builder) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Any]]:
     """How a builder's values become Tensors and back."""
     if isinstance(b, TensorBuilder):
         return lambda x: x, lambda t: t

@@ -28,7 +28,7 @@ from graphc.frontend.recording import (
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor, native_array
 
-__all__ = ["checked_numbers", "chosen_arguments", "grad", "hvp", "jvp", "linearize", "value_and_grad", "vjp"]
+__all__ = ["checked_numbers", "chosen_arguments", "grad", "hvp", "jvp", "linearize", "sketch", "value_and_grad", "vjp"]
 
 
 # -- gradients -------------------------------------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def _matching(
         raise StructureError(
             message(
                 f"the {what} must have the structure of what it belongs to",
-                operands=[(what, _sketch(shape)), ("belongs to", _sketch(structure))],
+                operands=[(what, sketch(shape)), ("belongs to", sketch(structure))],
                 location=user_location(),
                 hint=f"Give one {what} for each array, in the same containers; None stands for zero.",
             )
@@ -268,11 +268,11 @@ def _is_float0(x: Any) -> bool:
     return isinstance(x, np.ndarray) and x.dtype.names == ("float0",)
 
 
-def _sketch(structure: pytree.Structure) -> str:
+def sketch(structure: pytree.Structure) -> str:
     """A structure in words: (*, [*, *])."""
     if structure.kind == "leaf":
         return "*"
-    parts = [_sketch(c) for c in structure.children]
+    parts = [sketch(c) for c in structure.children]
     if isinstance(structure.data, tuple):
         parts = [f"{key!r}: {part}" for key, part in zip(structure.data, parts, strict=True)]
     known = {tuple: ("(", ")"), list: ("[", "]"), dict: ("{", "}")}
@@ -362,7 +362,7 @@ def _linear(
             raise StructureError(
                 message(
                     f"there is one tangent for each of the {len(primals)} primals, in a tuple",
-                    operands=[("tangents", _sketch(pytree.flatten(tangents)[2]))],
+                    operands=[("tangents", sketch(pytree.flatten(tangents)[2]))],
                     location=user_location(),
                     hint="Give None for an argument that does not change.",
                 )

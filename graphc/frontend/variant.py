@@ -11,7 +11,7 @@ import numpy as np
 
 from graphc import config as configs
 from graphc.errors import OverwrittenError, StateError, message
-from graphc.forward import transpose
+from graphc.forward import transposed_graph
 from graphc.frontend import context, pytree
 from graphc.frontend.autograd import ArrayBuilder
 from graphc.frontend.binding import Binding, Settled, count_copies
@@ -21,8 +21,8 @@ from graphc.frontend.signature import native
 from graphc.frontend.source import user_location
 from graphc.frontend.structure import global_version
 from graphc.frontend.tensor import Tensor, Version, record
-from graphc.ir.graph import Graph, Literal, Value, full, input_value
-from graphc.ir.op import Builder, GraphBuilder, Op
+from graphc.ir.graph import Literal, Value
+from graphc.ir.op import Builder, Op
 
 if TYPE_CHECKING:
     from graphc.frontend.compile import Stats
@@ -334,14 +334,14 @@ class _CompiledCall(Op):
         if isinstance(b, ArrayBuilder):
             executable = self._forward  # type: ignore[attr-defined]
             if executable is None:
-                graph = _turned(backward.graph, len(attrs["residuals"]))
+                graph = transposed_graph(backward.graph, len(attrs["residuals"]))
                 executable = build(graph, {}, self._options).executable  # type: ignore[attr-defined]
                 object.__setattr__(self, "_forward", executable)
             return executable.run([native(np.asarray(x)) for x in [*attrs["residuals"], *whole]])
         values: list[Any] = [Tensor(x) for x in attrs["inputs"]]
         for index, operand in zip(backward.wrt, operands, strict=True):
             values[index] = operand
-        graph = _turned(backward.joint, len(values))
+        graph = transposed_graph(backward.joint, len(values))
         return evaluate(b, graph.outputs, [*values, *whole])
 
     def _run(self, backward: Backward, residuals: list[Array], cotangents: list[Array]) -> list[Array]:
@@ -350,20 +350,6 @@ class _CompiledCall(Op):
             executable = build(backward.graph, {}, self._options).executable  # type: ignore[attr-defined]
             object.__setattr__(self, "_executable", executable)
         return executable.run([native(np.asarray(x)) for x in [*residuals, *cotangents]])
-
-
-def _turned(graph: Graph, first: int) -> Graph:
-    """The transpose of a graph that is linear in its inputs from number `first` on: tangents of these are the outputs, and
-    those of the outputs take their places."""
-    values = graph.input_values()
-    free = [input_value(len(values) + k, v.type) for k, v in enumerate(graph.outputs)]
-    found = transpose(list(zip(graph.outputs, free, strict=True)), values[first:], graph.name)
-    total = [full(v.shape, 0.0, v.dtype) if t is None else t for v, t in zip(values[first:], found, strict=True)]
-    moved = [input_value(first + k, v.type) for k, v in enumerate(graph.outputs)]
-    places: list[Any] = [*values[:first], *[None] * len(values[first:]), *moved]
-    outputs = evaluate(GraphBuilder(), total, places)
-    inputs = (*graph.inputs[:first], *(v.type for v in graph.outputs))
-    return Graph(inputs, tuple(outputs), f"{graph.name}_jvp")
 
 
 def evaluate(b: Builder, outputs: Sequence[Value], inputs: Sequence[Any]) -> list[Any]:

@@ -813,9 +813,11 @@ def _type_of(x: Array | None) -> Type:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Held(Op):
-    """Kinds whose node is a held graph `body`, closed: operand i is the body's input i."""
+    """Kinds whose node is a held graph `body`, closed: operand i is the body's input i. `transparent` says that the node
+    means its body and nothing more: it may lose results that nobody uses, and is differentiated as its body."""
 
     guards: ClassVar[bool] = True
+    transparent: ClassVar[bool] = True
 
     def batch(
         self, b: Builder, operands: Sequence[Any], batched: Sequence[bool], attrs: Attrs, examples: Examples
