@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
 from graphc.errors import UnsupportedError, message
 from graphc.ir.graph import Graph, Node, Value, constant, input_value, locate, make
 from graphc.ir.location import Location
@@ -91,11 +93,15 @@ def _is_border(node: Node) -> bool:
     return isinstance(node.op, (Control, Composite, Fused, Host))
 
 
+def _constant(x: Value) -> _Number:
+    """A constant: two constants, or as a whole the view of one, for kernels write small constants."""
+    array = np.ascontiguousarray(x.node.attrs["value"].array).reshape(x.shape)
+    floats = array[..., None].view(array.real.dtype)
+    return _Number(B.from_parts(constant(floats)), (constant(array.real.copy()), constant(array.imag.copy())))
+
+
 def _parted(x: Value) -> Pair:
-    """The parts of a value in memory; of a constant two constants."""
-    if x.node.op.name == "constant":
-        array = x.node.attrs["value"].array
-        return constant(array.real.copy()), constant(array.imag.copy())
+    """The parts of a value in memory."""
     parts = B.as_parts(x)
     shape = x.shape
     found = (
@@ -159,7 +165,7 @@ class _Splitter:
             if isinstance(new, tuple):
                 self.numbers[old] = _Number(_pair=new)
             elif _is_complex(new.type):
-                self.numbers[old] = _Number(_whole=new)
+                self.numbers[old] = _constant(new) if new.node.op.name == "constant" else _Number(_whole=new)
             else:
                 self.plain[old] = new
             for value in new if isinstance(new, tuple) else (new,):

@@ -717,6 +717,27 @@ def _linalg(op: Op, rng: Rng) -> Iterator[Sample]:
         yield Sample(tuple(operands), attrs)
 
 
+_FFT_SHAPES = ((1,), (4,), (7,), (3, 6), (0, 5), (2, 5, 4))
+
+
+def _fft(op: Op, rng: Rng) -> Iterator[Sample]:
+    """Each axis, several at once, and all norms in turn."""
+    norms = itertools.cycle(("backward", "ortho", "forward"))
+    kinds = (float32, float64) if op.name == "rfft" else (complex64, complex128)
+    for dtype, shape, inverse in itertools.product(kinds, _FFT_SHAPES, (False, True)):
+        for axis in (a for a, d in enumerate(shape) if d):
+            attrs: Attrs = {"axis": axis, "norm": next(norms)}
+            if op.name == "fft":
+                axes = (axis,) if axis or not all(shape) else tuple(range(len(shape)))
+                attrs = {"axes": axes, "inverse": inverse, "norm": attrs["norm"]}
+            if op.name == "irfft":
+                size = 2 * (shape[axis] - 1) + inverse
+                if not size:
+                    continue
+                attrs["samples"] = size
+            yield Sample((draw(rng, dtype, shape),), attrs)
+
+
 def _create_token(op: Op, rng: Rng) -> Iterator[Sample]:
     yield Sample(())
 
@@ -788,6 +809,7 @@ _SAMPLERS: dict[str, Callable[[Op, Rng], Iterator[Sample]]] = {
     "while_loop": _while_loop,
     "scan": _scan,
     "debug_print": _debug_print,
+    **dict.fromkeys(("fft", "rfft", "irfft"), _fft),
     "host_call": _host_call,
     "pure_call": _pure_call,
     "create_token": _create_token,

@@ -79,8 +79,6 @@ _ARRANGING: dict[Any, Callable[..., Any]] = {
     np.gradient: arranging.gradient,
     np.vander: lambda x, N=None, increasing=False: arranging.vander(x, N, increasing=increasing),
     np.pad: arranging.pad,
-    np.fft.fftshift: lambda x, axes=None: fft.fftshift(x, axes=axes),
-    np.fft.ifftshift: lambda x, axes=None: fft.ifftshift(x, axes=axes),
     np.block: arranging.block,
     np.delete: arranging.delete,
     np.insert: arranging.insert,
@@ -152,8 +150,7 @@ _PRODUCTS: dict[Any, Callable[..., Any]] = {
     np.linalg.norm: linalg.norm,
     np.linalg.cond: linalg.cond,
     **decompositions.NUMPY_FUNCTIONS,
-    np.fft.fftshift: lambda x, axes=None: fft.fftshift(x, axes=axes),
-    np.fft.ifftshift: lambda x, axes=None: fft.ifftshift(x, axes=axes),
+    **fft.NUMPY_FUNCTIONS,
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 import graphc as gx
 from graphc import dtypes, nn
 from graphc.errors import DTypeError, LiteralError, OptionError
-from graphc.frontend import composed, decompositions, elementwise, methods
+from graphc.frontend import composed, decompositions, elementwise, fft, methods
 from graphc.frontend.promotion import broadcast_shapes
 from graphc.ir.parser import load
 from graphc.ir.printer import save
@@ -519,8 +519,9 @@ CASES |= {getattr(np, name): cases for name, cases in NEWER.items() if hasattr(n
 
 
 def test_every_dispatched_function_has_cases():
-    """Those of matrices have theirs in test_decompositions.py."""
-    assert set(methods.ARRAY_FUNCTIONS) == set(CASES) | {np.linalg.cond, *decompositions.NUMPY_FUNCTIONS}
+    """Those of matrices have theirs in test_decompositions.py, transforms in test_fft.py."""
+    elsewhere = {np.linalg.cond, *decompositions.NUMPY_FUNCTIONS, *fft.NUMPY_FUNCTIONS}
+    assert set(methods.ARRAY_FUNCTIONS) == set(CASES) | elsewhere
 
 
 class Recorder:
