@@ -12,6 +12,7 @@ from graphc.errors import UnsupportedError, message
 from graphc.ir.graph import Graph, Node, Value, constant, input_value, locate, make
 from graphc.ir.location import Location
 from graphc.ir.op import Composite, Control, Fused, GraphBuilder, Host, Op, Special
+from graphc.ir.printer import held_graphs
 from graphc.ir.types import TensorType, Type
 from graphc.passes.base import Journal, Rewriter, map_held
 from graphc.passes.fold import ConstantFold
@@ -50,13 +51,7 @@ def has_complex(node: Node) -> bool:
     """Whether an operand or a result is complex, or the graphs that a node holds have complex numbers."""
     if any(_is_complex(t) for t in node.types) or any(_is_complex(v.type) for v in node.operands):
         return True
-    return any(
-        has_complex(inner)
-        for value in node.attrs.values()
-        for held in (value if isinstance(value, tuple) else (value,))
-        if isinstance(held, Graph)
-        for inner in held.nodes
-    )
+    return any(has_complex(inner) for _, held in held_graphs(node) for inner in held.nodes)
 
 
 def _is_complex(type_: Type) -> bool:

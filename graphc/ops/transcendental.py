@@ -289,12 +289,21 @@ asinh = _function(
     parts=complexmath.asinh,
 )
 
+
+def _acosh_partials(b: Builder, y: Any, x: Any) -> tuple[Any]:
+    """Of complex x two square roots: that of the product has another branch cut."""
+    below, above = b.subtract(x, 1.0), b.add(x, 1.0)
+    if b.type(x).dtype.is_complex:
+        return (b.reciprocal(b.multiply(b.sqrt(below), b.sqrt(above))),)
+    return (b.reciprocal(b.sqrt(b.multiply(below, above))),)
+
+
 acosh = _function(
     "acosh",
     "y = inverse of cosh, y >= 0. acosh(1) is +0.0, acosh(inf) is inf; x < 1 gives NaN.",
     np.arccosh,
     mathlib.acosh,
-    lambda b, y, x: (b.reciprocal(b.sqrt(b.multiply(b.subtract(x, 1.0), b.add(x, 1.0)))),),
+    _acosh_partials,
     domain=((1.2, 4.0),),
     ulp=(2.2, 2.2),
     parts=complexmath.acosh,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -276,3 +278,62 @@ def test_calls_go_without_python_in_the_end() -> None:
     for _ in range(5):
         np.testing.assert_array_equal(double(z), z + z)
     assert double.stats.calls == 5
+
+
+def test_control_flow_and_transformations() -> None:
+    z = numbers(4)
+
+    @gx.compile
+    def everything(z: Any) -> Any:
+        total, sums = gx.scan(lambda c, v: (c + v, c + v), np.complex128(0), z)
+        chosen = gx.cond(z.real.sum() > 1e9, lambda v: -v, lambda v: v * 1j, z)
+        grown = gx.while_loop(lambda v: abs(v).sum() < 100, lambda v: v * (1 + 1j), z)
+        each = gx.vmap(lambda a: (a * np.conj(a)).real)(z)
+        pushed = gx.jvp(lambda a: np.log(a) * a, (z,), (z * 1j,))[1]
+        return total, sums, chosen, grown, each, pushed
+
+    total, sums, chosen, grown, each, pushed = everything(z)
+    np.testing.assert_allclose(total, z.sum())
+    np.testing.assert_allclose(sums, np.cumsum(z))
+    np.testing.assert_allclose(chosen, z * 1j)
+    expected = z
+    while abs(expected).sum() < 100:
+        expected = expected * (1 + 1j)
+    np.testing.assert_allclose(grown, expected)
+    np.testing.assert_allclose(each, abs(z) ** 2)
+    np.testing.assert_allclose(pushed, (np.log(z) + 1) * z * 1j)
+
+
+def test_forward_mode_is_the_transpose_of_reverse_mode() -> None:
+    """The real inner product of ct with J v is that of J^H ct with v, for functions of complex derivative or not."""
+    z, v = numbers(4), numbers(4)
+    for f in (abs, np.sign, np.conj, np.exp, np.cumprod, lambda a: a.real * a, lambda a: np.where(a.real > 0, a, 1j)):
+        y, pushed = gx.jvp(f, (z,), (v,))
+        ct = numbers(4) if np.iscomplexobj(y) else RNG.normal(size=4)
+        (pulled,) = gx.vjp(f, z)[1](ct)
+        np.testing.assert_allclose(np.vdot(ct, pushed).real, np.vdot(pulled, v).real)
+
+
+def test_host_calls_and_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC", "check,verify")
+    turned = gx.custom_op(lambda x: np.conj(x) * 1j)
+    z = numbers(2, 3)
+    np.testing.assert_allclose(gx.compile(lambda z: turned(z * 2) + z)(z), np.conj(z * 2) * 1j + z)
+    np.testing.assert_allclose(gx.compile(lambda z: np.exp(z).sum() * z)(z), np.exp(z).sum() * z)
+
+
+def test_exported_models(tmp_path: Any) -> None:
+    weight = gx.tensor(numbers(3, 2, dtype=np.complex64))
+    z = numbers(4, 3, dtype=np.complex64)
+    f = gx.compile(lambda z: np.exp(z @ weight) * 2j)
+    expected = f(z)
+    folder = f.export(tmp_path / "turned", z)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        module = importlib.import_module("turned")
+        found = next(getattr(module, name) for name in module.__all__)(z)
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("turned", None)
+    assert folder
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))

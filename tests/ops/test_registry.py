@@ -457,6 +457,53 @@ def test_vjp_in_graphs_and_on_arrays_agree(op: Op) -> None:
                 assert same_bits(found, np.asarray(array_ct)), sample
 
 
+def _double_complex(op: Op) -> list[Sample]:
+    """Samples of double precision with complex operands or results, of moderate size."""
+    doubles = (np.float64, np.complex128)
+    found = []
+    for sample in samples(op):
+        if sample.special or not is_complex(op, sample) or op.name in ("input", "constant"):
+            continue
+        (y, *_) = op.evaluate(sample.operands, sample.attrs)
+        inexact = [x for x in (*sample.operands, y) if dtypes.from_numpy(x.dtype).is_inexact]
+        if y.dtype.kind in "fc" and all(x.dtype in doubles for x in inexact) and 0 < y.size <= 400:
+            found.append(sample)
+    return found[:: max(1, len(found) // 12)]
+
+
+_HELD = ("control", "host", "fused", "composite")
+
+
+@each([op for op in OPS if op.kind not in _HELD and op.name != "stop_gradient" and _double_complex(op)])
+def test_complex_vjp_against_finite_differences(op: Op) -> None:
+    """PyTorch's convention: the real inner product of the cotangent with the change of the result is that of the operand's
+    cotangent with the operand's change."""
+    rng = np.random.default_rng(3)
+
+    def direction(x: Array) -> Array:
+        real = rng.normal(size=x.shape)
+        return np.asarray(real + 1j * rng.normal(size=x.shape)) if x.dtype.kind == "c" else np.asarray(real)
+
+    for sample in _double_complex(op):
+        (y,) = op.evaluate(sample.operands, sample.attrs)
+        ct = direction(y)
+        (*cotangents,) = vjp(op, sample.operands, (y,), (ct,), sample.attrs)
+        for k, (x, found) in enumerate(zip(sample.operands, cotangents, strict=True)):
+            if x.dtype.kind not in "fc":
+                assert found is None
+                continue
+            assert found is None or (found.dtype == x.dtype and found.shape == x.shape), sample
+            moved, step = direction(x), 1e-6
+            up, down = (
+                op.evaluate((*sample.operands[:k], x + h * moved, *sample.operands[k + 1 :]), sample.attrs)[0]
+                for h in (step, -step)
+            )
+            slope = np.sum(np.conj(ct) * (up - down)).real / (2 * step)
+            expected = 0.0 if found is None else np.sum(np.conj(found) * moved).real
+            scale = 1 + np.sum(np.abs(ct) * np.abs(y))
+            assert np.isclose(expected, slope, rtol=1e-5, atol=1e-7 * scale), (sample, k)
+
+
 def test_builders_lift_literals() -> None:
     b = NumpyBuilder()
     x = np.array([1.0, 2.0], np.float32)
