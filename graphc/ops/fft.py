@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphc import dtypes
-from graphc.errors import DTypeError, ShapeError
+from graphc.errors import DTypeError, NoDerivativeError, ShapeError
 from graphc.ir.dims import Dim
 from graphc.ir.op import Builder, Host, type_error
 from graphc.ir.registry import register
@@ -96,6 +96,8 @@ fft = register(
 def _weighted(b: Builder, x: Any, axis: int, size: Dim, inner: float) -> Any:
     """Half a spectrum of a transform of `size` samples times `inner`, but for the frequencies that stand for themselves
     alone: 0 and, of an even number of samples, the highest."""
+    if not isinstance(size, int):
+        raise NoDerivativeError("rfft and irfft have a derivative where the number of samples is known")
     t = b.type(x)
     place = b.iota(shape=t.shape, axis=axis, dtype=dtypes.int64)
     mirrored = b.not_equal(b.remainder(b.subtract(b.like(place, size), place), size), place)

@@ -78,7 +78,7 @@ def test_the_formula_of_a_derivative_computes_it(op: Op) -> None:
     lines = derivative(op, sample.types, sample.attrs)
     results = op.evaluate(sample.operands, sample.attrs)
     rng = np.random.default_rng(3)
-    cotangents = [rng.normal(size=y.shape) for y in results]
+    cotangents = [rng.normal(size=y.shape).astype(y.dtype) for y in results]
     expected = vjp(op, sample.operands, results, cotangents, sample.attrs)
     operand_names, stem = names(len(sample.operands))
     scope: dict[str, Any] = {d.name: d for d in dtypes.ALL}
