@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from graphc.ir.graph import Graph, Node, Value, input_value, make, rebuild
+from graphc.ir.graph import Attribute, Graph, Node, Value, input_value, make, rebuild
 from graphc.ir.op import Composite, Control, Fused
 from graphc.passes.base import Journal, Rewriter, map_held
 
@@ -18,8 +18,8 @@ class DeadCode(Rewriter):
     """Drops what no output needs.
 
     A graph's nodes are those that its outputs reach, so unused nodes are gone already; what this pass finds are the unused
-    results of fused kernels and composites, and their operands that no remaining result needs. The interface stays: unused
-    inputs of the graph are kept. Effects stay too, as their tokens are outputs.
+    results of fused kernels, composites, branches and loops, and their operands and carries that no remaining result needs.
+    The interface stays: unused inputs of the graph are kept. Effects stay too, as their tokens are outputs.
     """
 
     name: ClassVar[str] = "dead-code"
@@ -40,10 +40,26 @@ def _prune(graph: Graph, journal: Journal) -> Graph:
             wanted = [i for i, v in enumerate(node.results) if v in used]
             return _narrowed(node, operands, wanted, journal)
         if isinstance(node.op, Control):
-            return make(node.op, operands, **map_held(node, lambda held: DeadCode().apply(held, journal))).results
+            attrs = map_held(node, lambda held: DeadCode().apply(held, journal))
+            return _pruned(node.op, operands, attrs, [i for i, v in enumerate(node.results) if v in used], journal)
         return node.results if operands == node.operands else make(node.op, operands, **node.attrs).results
 
     return rebuild(graph, visit)
+
+
+def _pruned(
+    op: Control, operands: tuple[Value, ...], attrs: Mapping[str, Attribute], wanted: Sequence[int], journal: Journal
+) -> Sequence[Value]:
+    """A branch or loop without results that nobody uses, and what only these need. Another result stands in their places."""
+    made = make(op, operands, **attrs)
+    left = None if op.prune is None else op.prune(wanted, **attrs)
+    if left is None or (len(left.operands) == len(operands) and len(left.results) == len(made.results)):
+        return made.results
+    if not journal.permit(f"narrow {op.name}"):
+        return made.results
+    results = make(op, tuple(operands[i] for i in left.operands), **left.attrs).results
+    places = {old: new for new, old in enumerate(left.results)}
+    return tuple(results[places.get(i, 0)] for i in range(len(made.results)))
 
 
 def _narrowed(node: Node, operands: tuple[Value, ...], wanted: Sequence[int], journal: Journal) -> Sequence[Value]:

@@ -16,9 +16,10 @@ from graphc.dtypes import uint32, uint64
 from graphc.frontend.promotion import as_tensor, broadcast_to, convert, op
 from graphc.frontend.tensor import Tensor
 from graphc.ir.dims import is_static
-from graphc.ir.graph import Graph, Value, topological
+from graphc.ir.graph import Graph, Value
 from graphc.ir.op import run_graph
 from graphc.ir.types import TensorType
+from graphc.passes.dead_code import DeadCode
 
 __all__ = ["FAR", "StreamState", "advanced", "example_states", "made", "stride_of"]
 
@@ -46,7 +47,8 @@ def made() -> int:
 def stride_of(graph: Graph, state: int, new: Value) -> int:
     """How many streams a function's draws take, if `new` is what becomes of its input number `state`; `FAR` where that depends
     on anything else."""
-    nodes = topological((new,))
+    alone = DeadCode().run(Graph(graph.inputs, (new,)))
+    (new,), nodes = alone.outputs, alone.nodes
     inputs = {node.attrs["index"] for node in nodes if node.op.name == "input"}
     if inputs - {state} or any(node.op.effect or not _is_plain(node.types) for node in nodes):
         return FAR

@@ -737,10 +737,12 @@ class Random(_Stated):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Control(_Stated):
-    """Nodes with held graphs that decide what runs (branches, loops), and the first token."""
+    """Nodes with held graphs that decide what runs (branches, loops), and the first token. `prune(wanted, **attrs)` says what
+    is left of a node of whose results only those numbered in `wanted` are used (see `graphc.ops.pruning`)."""
 
     kind: ClassVar[str] = "control"
     guards: ClassVar[bool] = True
+    prune: Callable[..., Any] | None = None
     #: `jvp(b, operands, results, tangents, **attrs)` gives the results' tangents.
     jvp: Callable[..., Sequence[Any]] | None = None
 

@@ -20,6 +20,7 @@ from graphc.ir.registry import register
 from graphc.ir.types import TOKEN, TensorType, Type
 from graphc.ops.batched_control import batch_cond, batch_scan, batch_while
 from graphc.ops.control_derivatives import cond_jvp, cond_vjp, scan_jvp, scan_vjp, while_jvp, while_vjp
+from graphc.ops.pruning import prune_cond, prune_scan, prune_while
 
 __all__ = ["cond", "create_token", "scan", "while_loop"]
 
@@ -85,6 +86,7 @@ cond = register(
         batching=batch_cond,
         vjp=cond_vjp,
         jvp=cond_jvp,
+        prune=prune_cond,
     )
 )
 
@@ -128,6 +130,7 @@ while_loop = register(
         batching=batch_while,
         vjp=while_vjp,
         jvp=while_jvp,
+        prune=prune_while,
     )
 )
 
@@ -183,5 +186,6 @@ scan = register(
         batching=batch_scan,
         vjp=scan_vjp,
         jvp=scan_jvp,
+        prune=prune_scan,
     )
 )

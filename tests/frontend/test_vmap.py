@@ -413,6 +413,80 @@ def test_control_flow_of_plain_python(f: Callable[..., Any], args: tuple[Any, ..
         np.testing.assert_allclose(plain(run(*args)), expected, rtol=1e-12)
 
 
+def recurrent(h: Any, xs: Any) -> Any:
+    def step(h: Any, x: Any) -> Any:
+        h = np.tanh(0.5 * h + x)
+        return h, h * h
+
+    return gx.scan(step, h, xs)
+
+
+def doubled(n: Any) -> Any:
+    return gx.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * 2), (0, 1.5))[1]
+
+
+def branched(p: Any, x: Any) -> Any:
+    return gx.cond(p, lambda x: x * 2, lambda x: x - 1, x)
+
+
+def switched(k: Any, x: Any) -> Any:
+    return gx.switch(k, [lambda x: x, lambda x: -x, lambda x: x * x], x)
+
+
+LOOPS: list[tuple[Callable[..., Any], tuple[Any, ...], Any]] = [
+    (recurrent, (np.arange(5.0), V), 0),
+    (recurrent, (np.arange(5.0), V[0]), (0, None)),
+    (recurrent, (np.float64(1.0), V), (None, 0)),
+    (doubled, (np.arange(5),), 0),
+    (branched, (V[:, 0] > 0, V), 0),
+    (branched, (np.bool_(True), V), (None, 0)),
+    (branched, (V[:, 0] > 0, V[0]), (0, None)),
+    (switched, (np.array([0, 2, 1, 1, 0]), V), 0),
+    (lambda n: gx.fori_loop(0, n, lambda i, c: c + i, 0), (np.arange(5),), 0),
+    (lambda x: gx.map(lambda y: y * x[0], x), (V,), 0),
+    (lambda x: gx.associative_scan(lambda a, b: a * b, x), (V,), 0),
+    (lambda x: gx.scan(lambda c, y: (gx.vmap(lambda a: a * y + x[0])(c), c.sum()), x, x), (V,), 0),
+]
+
+
+@pytest.mark.parametrize(("f", "args", "in_axes"), LOOPS, ids=[f"{c[0].__name__}-{k}" for k, c in enumerate(LOOPS)])
+def test_loops_and_branches(f: Callable[..., Any], args: tuple[Any, ...], in_axes: Any) -> None:
+    expected = loop(f, args, in_axes)
+    mapped = gx.vmap(f, in_axes)
+    alike(plain(mapped(*args)), expected)
+    alike(plain(gx.compile(mapped)(*args)), expected)
+
+
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_random_numbers_in_loops(mode: Any) -> None:
+    """As many draws as a loop over the examples makes, though the loop carries values as well; a number of draws that depends
+    on values gives each example a stretch of its own."""
+
+    def walk(x: Any) -> Any:
+        return gx.scan(lambda c, t: (c + gx.random.normal(), c), x, np.arange(3))[0]
+
+    x = np.arange(4, dtype=np.float32)
+    gx.random.manual_seed(8)
+    expected = stacked([plain(walk(row)) for row in x])
+    after = gx.random.uniform().item()
+    gx.random.manual_seed(8)
+    np.testing.assert_array_equal(plain(mode(gx.vmap(walk))(x)), expected)
+    assert gx.random.uniform().item() == after
+
+    def unknown(n: Any) -> Any:
+        return gx.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] + gx.random.uniform()), (0, np.float32(0)))[
+            1
+        ]
+
+    generator = gx.random.default_generator()
+    gx.random.manual_seed(8)
+    found = plain(mode(gx.vmap(unknown))(np.array([2, 0, 3])))
+    assert generator.state.numpy().tolist() == [8, 0, 0, 3]
+    for k, n in enumerate((2, 0, 3)):
+        generator.state.assign(gx.tensor(np.array([8, 0, 0, k], np.uint32)))
+        np.testing.assert_array_equal(found[k], plain(unknown(n)))
+
+
 # -- quality --------------------------------------------------------------------------------------------------------------
 
 

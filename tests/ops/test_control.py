@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from samples import samples
 
 from graphc.dtypes import bool_, float64, int32, int64
 from graphc.errors import BoundsError, DTypeError, GraphcError, HostCallError, ShapeError
 from graphc.interp import evaluate
+from graphc.ir import registry
 from graphc.ir.graph import Graph, constant, input_value, make
 from graphc.ir.op import GraphBuilder
 from graphc.ir.types import TOKEN, TensorType
+from graphc.ir.verify import verify
 from graphc.ops.indexing import position, scatter_add, take
 from graphc.ops.numpy_scalar import NumpyScalar
+from graphc.passes.dead_code import DeadCode
 
 X = TensorType(float64, (3,))
 B = GraphBuilder()
@@ -190,3 +196,18 @@ def test_held_graphs_check_their_operands() -> None:
     for name, label in (("fused", {"schedule": "loop"}), ("composite", {"label": "f"})):
         with pytest.raises(GraphcError, match="body's inputs"):
             make(name, [other], body=body, **label)
+
+
+@pytest.mark.parametrize("name", ["cond", "while_loop", "scan"])
+def test_without_what_nobody_needs(name: str) -> None:
+    """Any choice of results has the same values when dead code is gone."""
+    op = registry.get(name)
+    for sample in samples(op):
+        values = [input_value(i, t) for i, t in enumerate(sample.types)]
+        results = make(op, values, **sample.attrs).results
+        for wanted in itertools.product((False, True), repeat=len(results)):
+            graph = Graph(sample.types, tuple(v for v, want in zip(results, wanted, strict=True) if want))
+            pruned = DeadCode().run(graph)
+            verify(pruned)
+            for x, y in zip(evaluate(pruned, sample.operands), evaluate(graph, sample.operands), strict=True):
+                assert np.array_equal(x, y, equal_nan=True)
