@@ -19,8 +19,21 @@ __all__ = ["replay"]
 
 
 def replay(graph: Graph, operands: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The outputs of `graph` on tensors (None for a token, here and there). Effects happen in order."""
+    """The outputs of `graph` on tensors (None for a token, here and there). Effects happen in order. For a trace that counts
+    the ops of a line, all are one."""
     trace = context.trace.get()
+    if trace is None or trace.patience is None:
+        return _replay(trace, graph, operands)
+    patience, trace.patience = trace.patience, None
+    try:
+        found = _replay(trace, graph, operands)
+    finally:
+        trace.patience = patience
+    trace.count(user_location())
+    return found
+
+
+def _replay(trace: Trace | None, graph: Graph, operands: Sequence[Tensor | None]) -> list[Tensor | None]:
     nodes = graph.nodes
     dying = last_uses(nodes, graph.outputs)
     values: dict[Value, Tensor | None] = {}

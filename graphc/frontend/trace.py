@@ -311,15 +311,16 @@ class Trace:
         node = make(op, values, **attrs)
         where = user_location(2)
         if where is not None:
-            if self.patience is not None:
-                self._count(where)
+            self.count(where)
             known = self.locations.get(node, ())
             if where not in known:
                 self.locations[node] = (*known, where)
         return node
 
-    def _count(self, where: Location) -> None:
-        assert self.patience is not None
+    def count(self, where: Location | None) -> None:
+        """Count an op of a line; one too many asks for its loop to be tried as a loop of the graph."""
+        if self.patience is None or where is None:
+            return
         count = self._repeats[where] = self._repeats.get(where, 0) + 1
         if count > self.patience:
             raise context.RewriteNeeded(roll=True)

@@ -206,3 +206,21 @@ def test_vmap_of_loops_with_different_numbers_of_rounds(mode):
     rounds, values = mode(gx.vmap(halvings))(xs)
     np.testing.assert_array_equal(rounds, [halvings(x)[0] for x in xs])
     np.testing.assert_array_equal(values, [halvings(x)[1] for x in xs])
+
+
+def _sizes(tree):
+    if isinstance(tree, list):
+        return sum(_sizes(part) for part in tree)
+    return tree if tree > 0 else -tree
+
+
+def test_a_function_that_calls_itself():
+    """By its name in the module, and by that in a function around it."""
+
+    def power(x, n):
+        if x > 100:
+            x = x / 2
+        return x * power(x, n - 1) if n else 1.0
+
+    assert float(gx.compile(power, static_argnames=("n",))(np.float64(3.0), 4)) == 81.0
+    assert float(gx.compile(_sizes)([np.float64(3.0), [np.float64(-4.0)]])) == 7.0

@@ -75,6 +75,7 @@ def _rewritten(function: FunctionType) -> CodeType:
     node = _definition(code)
     private = _class_of(function)
     lowered = lower(node, private)
+    lowered.name = f"{PREFIX}_made"  # its own name is that of a global or a free variable, if it calls itself
     tree = _factory(lowered, code.co_freevars)
     made = _inner(compile(tree, code.co_filename, "exec", dont_inherit=True, flags=_future_flags(code)), lowered.name)
     made = _renamed(made, code.co_name)
