@@ -16,6 +16,7 @@ from graphc.passes.fold import ConstantFold
 from graphc.passes.fusion import Fusion
 from graphc.passes.inline import InlineComposites
 from graphc.passes.linearize import Linearize
+from graphc.passes.loops import Loops
 from graphc.passes.simplify import Simplify
 from graphc.passes.split import Split
 from graphc.passes.widen import Widen
@@ -25,9 +26,11 @@ __all__ = ["COMPILE", "LOWER", "OPTIMISE", "PASSES", "parse_passes"]
 #: Fewer and simpler nodes, the same values.
 OPTIMISE: tuple[Pass, ...] = (
     InlineComposites(),
+    Loops(),
     Simplify(),
     ConstantFold(),
     Simplify(),
+    Loops(),
     DeadCode(),
 )
 
@@ -43,6 +46,7 @@ PASSES: dict[str, Callable[..., Pass]] = {
     Simplify.name: Simplify,
     ConstantFold.name: ConstantFold,
     DeadCode.name: DeadCode,
+    Loops.name: Loops,
     Differentiate.name: Differentiate,
     Linearize.name: Linearize,
     Batch.name: Batch,

@@ -275,3 +275,12 @@ def test_effects_have_no_derivative() -> None:
 
     with pytest.raises((TraceError, NoDerivativeError), match="effects"):
         gx.compile(gx.grad(f))(H)
+
+
+def test_the_forward_scan_of_a_gradient_is_one() -> None:
+    """The scan of the values and the one that stacks residuals are merged; what only other gradients need is dropped."""
+    f = gx.compile(gx.value_and_grad(recurrent, argnums=1))
+    graph = f.inspect(W, H, XS).stages[-1].graph
+    scans = [n for n in graph.nodes if n.op.name == "scan"]
+    assert len(scans) == 2
+    assert [n.attrs["carries"] for n in scans] == [1, 1]  # no sum for the gradient of w

@@ -63,7 +63,7 @@ WRONG_ZERO = rule("0.0 - x --> -x", 0.0 - x, lambda x: -x)
 def test_stages_and_counters() -> None:
     done = run_pipeline(OPTIMISE, example())
     assert [s.name for s in done.stages] == ["input", *(p.name for p in OPTIMISE)]
-    simplified = done.stages[2]
+    simplified = done.stages[3]
     assert simplified.counters == {"-(-x) --> x": 1, "x * 1 --> x": 1, "x - 0.0 --> x": 1}
     assert done.graph.outputs == (B.add(X, Y), B.tanh(X))
     assert not done.stopped
@@ -152,7 +152,7 @@ def test_dump(tmp_path: Path) -> None:
 
 def test_stop_after() -> None:
     done = run_pipeline(OPTIMISE, example(), config=Config(stop_after="simplify"))
-    assert [s.name for s in done.stages] == ["input", "inline-composites", "simplify"]
+    assert [s.name for s in done.stages] == ["input", "inline-composites", "loops", "simplify"]
     assert done.stopped
 
 
