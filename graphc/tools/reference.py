@@ -176,10 +176,12 @@ def dtype_names(op: Op) -> str:
 def _accuracy(op: Op) -> str:
     """What is declared and held to by tests/oracle.py."""
     integers = "; integers exact" if any(d.is_integer for d in accepted(op)) else ""
+    if isinstance(op, Elementwise) and op.complex_ulp is not None:
+        integers += f"; complex within {op.complex_ulp:g} ulp of the larger part"
     if isinstance(op, Elementwise) and not op.exact:
         return f"within {op.bound(float32):g} ulp in f32 and {op.bound(float64):g} ulp in f64{integers}"
     if isinstance(op, Elementwise):
-        return "exact: the correctly rounded result"
+        return f"exact: the correctly rounded result{integers if op.complex_ulp is not None else ''}"
     if isinstance(op, Contraction) or (isinstance(op, (Reduction, Expansion)) and not op.exact):
         return f"floats within n * eps of the result on absolute values, for n terms{integers}"
     if isinstance(op, Cumulative) and not op.exact:
