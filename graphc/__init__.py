@@ -16,6 +16,7 @@ from graphc.frontend import linalg as linalg
 from graphc.frontend import methods as _methods
 from graphc.frontend import namespace as _namespace
 from graphc.frontend import random as random
+from graphc.frontend import testing as testing
 from graphc.frontend.arranging import array_split as array_split
 from graphc.frontend.arranging import atleast_1d as atleast_1d
 from graphc.frontend.arranging import atleast_2d as atleast_2d
