@@ -77,7 +77,7 @@ InPlace = Callable[[Node, int, int], bool]
 def root_of(value: Value) -> Value:
     """The value whose memory `value` is."""
     while is_view(value.node):
-        (value,) = value.node.operands
+        value = value.node.operands[0]
     return value
 
 

@@ -128,7 +128,7 @@ def _inner(shape: Shape) -> Shape:
 def _viewed_input(value: Value) -> int | None:
     """The input whose memory a value is, if it is one's: a contiguous array has any shape of its size."""
     while is_view(value.node):
-        (value,) = value.node.operands
+        value = value.node.operands[0]
     return value.node.attrs["index"] if value.node.op.name == "input" else None
 
 

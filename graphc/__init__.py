@@ -38,6 +38,7 @@ from graphc.frontend.arranging import select as select
 from graphc.frontend.arranging import trace as trace
 from graphc.frontend.arranging import unravel_index as unravel_index
 from graphc.frontend.arranging import vander as vander
+from graphc.frontend.checkpointing import checkpoint as checkpoint
 from graphc.frontend.compile import compile as compile
 from graphc.frontend.composed import allclose as allclose
 from graphc.frontend.composed import angle as angle

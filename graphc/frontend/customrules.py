@@ -22,7 +22,7 @@ from graphc.frontend.extension import world
 from graphc.frontend.promotion import as_tensor
 from graphc.frontend.recording import check_callable, is_smooth, like_leaf
 from graphc.frontend.source import user_location
-from graphc.frontend.subtrace import Argument, argument_of, subtrace
+from graphc.frontend.subtrace import Argument, argument_of, operand_of, subtrace
 from graphc.frontend.tensor import Tensor, apply, record
 from graphc.frontend.transforms import sketch, vjp
 from graphc.ir import registry
@@ -163,9 +163,9 @@ class _Custom:
                 )
             )
         self._check_captures(sub.captures)
-        types = tuple(v.tensor for v in sub.graph.outputs if v.tensor.dtype.is_float)
+        types = tuple(v.tensor for v in sub.graph.outputs if v.tensor.dtype.is_inexact)
         number = rule_number(self._rule(call.without_values(), given, types))
-        operands = [*map(as_tensor, call.leaves), *sub.captures]
+        operands = [*map(operand_of, call.leaves), *sub.captures]
         attrs = {"body": sub.graph, "label": self.label, "rule": number}
         return sub.wrap(apply(registry.get("custom_call"), operands, attrs))
 
@@ -196,7 +196,7 @@ class _Custom:
         results = [_fresh(y) if a else y for y, a in zip(leaves, known, strict=True)]
         tensors = [y for y, a in zip(results, known, strict=True) if a]
         operands = [as_tensor(x) for x in call.leaves]
-        types = tuple(y.type for y in tensors if y.type.dtype.is_float)
+        types = tuple(y.type for y in tensors if y.type.dtype.is_inexact)
         rule = self._rule(call.without_values(), [argument_of(x) for x in call.leaves], types)
         step = _Step(name=self.label, doc="A function with a derivative of its own.")
         object.__setattr__(step, "rule", rule)
@@ -313,7 +313,7 @@ class _VjpRule(_Rule):
         def run(xs: Sequence[Any], captures: Sequence[Any], cts: Sequence[Any]) -> list[Tensor]:
             found = [*self.pull(xs, cts, None), *(None for _ in captures)]
             pairs = zip(found, (*xs, *captures), strict=True)
-            return [_zero(x) if ct is None else ct for ct, x in pairs if x.type.dtype.is_float]
+            return [_zero(x) if ct is None else ct for ct, x in pairs if x.type.dtype.is_inexact]
 
         return self._graph(types, self.results, run)
 
@@ -452,20 +452,20 @@ class _JvpRule(_Rule):
         def run(xs: Sequence[Any], captures: Sequence[Any], ts: Sequence[Any]) -> list[Tensor]:
             return self.push(xs, ts)
 
-        return self._graph(types, [t for t in types if t.dtype.is_float], run)
+        return self._graph(types, [t for t in types if t.dtype.is_inexact], run)
 
     def push(self, xs: Sequence[Tensor], ts: Sequence[Tensor]) -> list[Tensor]:
         """Tangents of the floating-point results from those of the floating-point leaves."""
         supply = iter(ts)
-        tangents = self.call.trees([next(supply) if x.type.dtype.is_float else None for x in xs])
+        tangents = self.call.trees([next(supply) if x.type.dtype.is_inexact else None for x in xs])
         return self.custom.forward(self.call.rebuild(xs), tangents)
 
     def pull(self, xs: Sequence[Tensor], cts: Sequence[Tensor], kept: Any) -> list[Tensor | None]:
         """Cotangents of the array leaves from those of the floating-point results."""
-        zeros = [_zero(x) for x in xs if x.type.dtype.is_float]
+        zeros = [_zero(x) for x in xs if x.type.dtype.is_inexact]
         _, pull = vjp(lambda *ts: tuple(self.push(xs, ts)), *zeros)
         supply = iter(pull(tuple(cts)))
-        return [next(supply) if x.type.dtype.is_float else None for x in xs]
+        return [next(supply) if x.type.dtype.is_inexact else None for x in xs]
 
 
 class CustomJvp(_Custom):
@@ -582,7 +582,7 @@ class _Step(Op):
         whole = [
             b.like(y, 0.0) if ct is None else ct
             for y, ct in zip(results, cotangents, strict=True)
-            if b.type(y).dtype.is_float
+            if b.type(y).dtype.is_inexact
         ]
         # Under an outer differentiation what was kept must be on the tape, too: it is computed again.
         kept = None if isinstance(b, TensorBuilder) else self.kept  # type: ignore[attr-defined]
@@ -600,10 +600,10 @@ class _Step(Op):
         whole = [
             b.like(x, 0.0) if t is None else t
             for x, t in zip(operands, tangents, strict=True)
-            if b.type(x).dtype.is_float
+            if b.type(x).dtype.is_inexact
         ]
         found = iter(rule.push([wrap(x) for x in operands], [wrap(t) for t in whole]))
-        return [unwrap(next(found)) if b.type(y).dtype.is_float else None for y in results]
+        return [unwrap(next(found)) if b.type(y).dtype.is_inexact else None for y in results]
 
     def _named(self) -> dict[str, Any]:
         rule: Any = self.rule  # type: ignore[attr-defined]

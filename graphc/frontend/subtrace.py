@@ -38,7 +38,7 @@ from graphc.ir.graph import Attribute, Graph, Node, Value, constant, input_value
 from graphc.ir.op import Op
 from graphc.ir.types import TOKEN, TensorType
 
-__all__ = ["Argument", "Result", "Sub", "Write", "argument_of", "subtrace"]
+__all__ = ["Argument", "Result", "Sub", "Write", "argument_of", "operand_of", "subtrace"]
 
 #: Captured arrays of more elements are operands; smaller ones are constants of the graph, which passes can fold.
 _SMALL = 64
@@ -64,6 +64,11 @@ def argument_of(x: Any, name: str = "") -> Argument:
     if isinstance(x, (bool, int, float)):
         return Argument(as_tensor(np.asarray(x)).type, "ndarray", not isinstance(x, bool), name)
     return Argument(as_tensor(x).type, "ndarray", False, name)
+
+
+def operand_of(x: Any) -> Tensor:
+    """The tensor that is given for `argument_of(x)`."""
+    return as_tensor(np.asarray(x) if isinstance(x, (bool, int, float)) else x)
 
 
 @dataclass(frozen=True, slots=True)

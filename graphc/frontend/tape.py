@@ -11,6 +11,7 @@ not need it goes on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from graphc.ir.op import Op
 from graphc.ir.types import TensorType
 from graphc.reverse import Step
 
-__all__ = ["Leaf", "Reference", "Stale", "TapeNode", "steps_from", "topological"]
+__all__ = ["Leaf", "Reference", "Stale", "TapeNode", "newest", "steps_from", "topological"]
 
 
 class Leaf:
@@ -71,10 +72,19 @@ def _used(op: str, where: Location | None) -> list[tuple[str, object]]:
     return [] if where is None else [(f"{op} at", where)]
 
 
+#: Numbers of the nodes in the order of their making.
+_SERIALS = itertools.count(1)
+
+
+def newest() -> int:
+    """A number that nodes made from now on exceed, and older ones do not."""
+    return next(_SERIALS)
+
+
 class TapeNode:
     """One recorded application. `saved` is None once the tape was freed by `backward()`."""
 
-    __slots__ = ("attrs", "op", "parents", "saved", "types", "versions", "where")
+    __slots__ = ("attrs", "op", "parents", "saved", "serial", "types", "versions", "where")
 
     def __init__(
         self,
@@ -86,6 +96,7 @@ class TapeNode:
         versions: tuple[tuple[Any, int] | None, ...],
         where: Location | None,
     ) -> None:
+        self.serial = next(_SERIALS)
         self.op = op
         self.attrs = attrs
         self.parents = parents

@@ -106,9 +106,9 @@ def _check(
     done: tuple[str, ...],
 ) -> None:
     """Check the first derivative of a function, and then, as functions, its derivatives."""
-    tangents = [rng.normal(size=x.shape).astype(x.dtype) for x in points]
+    tangents = [np.asarray(rng.normal(size=x.shape), x.dtype) for x in points]
     values = [np.asarray(y) for y in function(*points)]
-    cotangents = [rng.normal(size=y.shape).astype(y.dtype) for y in values]
+    cotangents = [np.asarray(rng.normal(size=y.shape), y.dtype) for y in values]
     up, down = ([np.asarray(y, np.float64) for y in function(*_moved(points, tangents, h))] for h in (step, -step))
     slopes = [(u - d) / (2 * step) for u, d in zip(up, down, strict=True)]
     if "fwd" in modes:

@@ -32,7 +32,7 @@ from graphc.ir.op import Builder, Elementwise, GraphBuilder, Movement
 from graphc.ir.types import TensorType, Type
 from graphc.reverse import Cotangents, Step, backpropagate
 
-__all__ = ["SLOTS", "cond_jvp", "cond_vjp", "scan_jvp", "scan_vjp", "while_jvp", "while_vjp"]
+__all__ = ["SLOTS", "cond_jvp", "cond_vjp", "pullback", "scan_jvp", "scan_vjp", "while_jvp", "while_vjp"]
 
 #: Checkpoints of the derivative of a while_loop.
 SLOTS = 64

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from graphc.errors import BatchError, NoDerivativeError
-from graphc.forward import transposed_graph
+from graphc.forward import jvp_graph, transposed_graph
 from graphc.ir.batching import Batched, Examples, batch_graph, batch_type, with_axis_all
 from graphc.ir.dims import Dim
 from graphc.ir.graph import Graph
 from graphc.ir.op import Attrs, Builder, Composite, GraphBuilder, apply_graph
 from graphc.ir.registry import register
 from graphc.ir.types import TensorType
+from graphc.ops.control_derivatives import pullback
 
-__all__ = ["CustomCall", "Rule", "custom_call", "rule_number"]
+__all__ = ["Checkpoint", "CustomCall", "Rule", "checkpoint", "custom_call", "rule_number"]
 
 Types = tuple[TensorType, ...]
 
@@ -132,14 +133,63 @@ class CustomCall(Composite):
 
 def _present(b: Builder, values: Sequence[Any], given: Sequence[Any]) -> list[Any]:
     """Tangents or cotangents of the floating-point values, zeros where there is none."""
-    return [b.like(x, 0.0) if t is None else t for x, t in zip(values, given, strict=True) if b.type(x).dtype.is_float]
+    return [
+        b.like(x, 0.0) if t is None else t for x, t in zip(values, given, strict=True) if b.type(x).dtype.is_inexact
+    ]
 
 
 def _spread(b: Builder, values: Sequence[Any], found: Sequence[Any]) -> list[Any]:
     """What was found for the floating-point values, with None for the others."""
     supply = iter(found)
-    return [next(supply) if b.type(x).dtype.is_float else None for x in values]
+    return [next(supply) if b.type(x).dtype.is_inexact else None for x in values]
 
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Checkpoint(Composite):
+    """A composite whose derivative computes the body again, from its operands, when the cotangents are there."""
+
+    transparent: ClassVar[bool] = False
+
+    def differentiate(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any], attrs: Attrs
+    ) -> Sequence[Any]:
+        body: Graph = attrs["body"]
+        active = [i for i, ct in enumerate(cotangents) if ct is not None]
+        given = [cotangents[i] for i in active]
+        found = pullback(body, active)
+        # A number of its own for each recomputation: the barriers keep it apart from the forward pass and from others.
+        instance = next(_INSTANCES)
+        again = [b.barrier(x, *given[:1], instance=instance) for x in operands]
+        supply = iter(apply_graph(b, Graph((), tuple(v for v in found if v is not None)), [*again, *given]))
+        return [None if v is None else next(supply) for v in found]
+
+    def push_forward(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], tangents: Sequence[Any], attrs: Attrs
+    ) -> Any:
+        """Forward mode keeps nothing: the body's own."""
+        active = [t is not None for t in tangents]
+        graph, moving = jvp_graph(attrs["body"], active)
+        pushed = Graph((), graph.outputs[len(results) :])
+        supply = iter(apply_graph(b, pushed, [*operands, *(t for t in tangents if t is not None)]))
+        return [next(supply) if m else None for m in moving]
+
+    def batch(
+        self, b: Builder, operands: Sequence[Any], batched: Sequence[bool], attrs: Attrs, examples: Examples
+    ) -> Batched:
+        """The checkpoint of the batched body; where only some examples count, the body itself."""
+        return Composite.batch(self, b, operands, batched, attrs, examples)
+
+
+#: Numbers of barriers, apart from the small ones that others use.
+_INSTANCES = itertools.count(1 << 20)
+
+checkpoint = register(
+    Checkpoint(
+        name="checkpoint",
+        doc="""The results of the closed graph `body` on the operands; `label` names the function. Reverse mode computes
+        the body once more instead of keeping its values.""",
+    )
+)
 
 custom_call = register(
     CustomCall(

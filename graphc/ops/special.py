@@ -73,23 +73,23 @@ iota = register(
 
 
 def _barrier_rule(*types: Type, instance: int) -> tuple[Type, ...]:
-    if len(types) != 1:
-        raise ShapeError(type_error("barrier", "takes one operand", types))
-    return types
+    if not types or not all(isinstance(t, TensorType) for t in types):
+        raise ShapeError(type_error("barrier", "takes a tensor, and tensors to wait for", types))
+    return types[:1]
 
 
 def _barrier_vjp(b: Builder, operands: Any, results: Any, cotangents: Any, instance: int) -> list[Any]:
-    return [cotangents[0]]
+    return [cotangents[0], *(None for _ in operands[1:])]
 
 
 barrier = register(
     Special(
         name="barrier",
         doc="""y = x, never merged with a barrier of another `instance` and not looked through: keeps recomputation
-        apart.""",
+        apart. Further operands are waited for: code that uses y comes after them.""",
         attributes=("instance",),
         rule=_barrier_rule,
-        numpy=lambda x, instance: x,
+        numpy=lambda x, *waits, instance: x,
         vjp=_barrier_vjp,
         linear="together",
         shift=lambda size, **attrs: attrs,

@@ -23,6 +23,7 @@ from graphc.runtime.executable import Executable
 NOT_COMPILED = {
     "input": "has no value of its own",
     "composite": "is inlined before",
+    "checkpoint": "is inlined before",
     "custom_call": "is inlined before",
     "convolution": "is expanded before",
     "resample": "is expanded before",
