@@ -315,3 +315,27 @@ def test_several_outputs_of_one_value_and_empty_results():
     first, second, empty, none = run(np.zeros((0, 5), np.float32))
     assert first.tobytes() == second.tobytes() == np.zeros(5, np.float32).tobytes()
     assert empty.shape == (0, 5) and none.dtype == bool_.numpy and not none
+
+
+@pytest.mark.parametrize("dtype", [float32, float64, int32, bool_], ids=str)
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (64,), (131,), (5, 6), (3, 1, 33)], ids=str)
+def test_two_columns_are_stored_together(shape, dtype):
+    """As real and imaginary parts are: one store of both, without a loop over the last axis."""
+    t = tensor(shape, dtype)
+    x, y = inputs(t, t)
+    columns = [B.reshape(v, shape=(*shape, 1)) for v in (B.select(B.equal(x, y), y, x), B.broadcast(y, shape=shape))]
+    graph = body([t, t], [B.concatenate(*columns, axis=len(shape)), B.equal(x, y)])
+    (pair, plain) = expand(graph).stores
+    assert pair.other is not None and plain.other is None
+    check(graph, sample(shape, dtype, 1), sample(shape, dtype, 2))
+
+
+def test_columns_that_are_not_two_single_ones_are_stored_as_they_were():
+    t = tensor((6, 1))
+    x, y = inputs(t, t)
+    three = B.concatenate(x, y, x, axis=1)
+    rows = B.concatenate(B.broadcast(x, shape=(6, 2)), B.broadcast(y, shape=(6, 2)), axis=0)
+    padded = B.pad(x, B.full((), 0.5, float32), low=(0, 1), high=(0, 0))
+    graph = body([t, t], [three, rows, padded])
+    assert all(store.other is None for store in expand(graph).stores[:2])
+    check(graph, sample((6, 1), float32, 1), sample((6, 1), float32, 2))

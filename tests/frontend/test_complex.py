@@ -11,6 +11,15 @@ import numpy as np
 import pytest
 
 import graphc as gx
+from graphc.dtypes import complex64
+from graphc.errors import UnsupportedError
+from graphc.frontend.build import Options, compile_stages
+from graphc.interp import evaluate
+from graphc.ir.dims import symbol
+from graphc.ir.graph import Graph, input_value
+from graphc.ir.op import GraphBuilder
+from graphc.ir.types import TensorType
+from graphc.runtime.executable import Executable
 
 RNG = np.random.default_rng(7)
 
@@ -337,3 +346,26 @@ def test_exported_models(tmp_path: Any) -> None:
         sys.modules.pop("turned", None)
     assert folder
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_memory_is_shared_by_dlpack() -> None:
+    z = numbers(3)
+    assert np.shares_memory(gx.from_dlpack(z).numpy(), z)
+    assert np.shares_memory(np.from_dlpack(gx.asarray(z)), z)
+
+
+def test_unknown_sizes() -> None:
+    """Views, sums and products of complex numbers with a symbolic dimension."""
+    b, n = GraphBuilder(), symbol(0)
+    x, y = (input_value(k, TensorType(complex64, (n, 3))) for k in (0, 1))
+    numbers_of_axes = {"lhs_batch": (), "rhs_batch": (), "lhs_contract": (0,), "rhs_contract": (0,)}
+    outputs = (b.multiply(b.exp(x), y), b.sum(x, axes=(0,)), b.dot(x, y, **numbers_of_axes), b.conj(x))
+    graph = Graph((x.type, y.type), outputs)
+    run = Executable(compile_stages(graph, {}, Options())[1].artifact).run
+    for count in (0, 1, 2, 33, 64):
+        arrays = [numbers(count, 3, dtype=np.complex64) for _ in range(2)]
+        for found, expected in zip(run(arrays), evaluate(graph, arrays), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    product = Graph((x.type,), (b.prod(x, axes=(0,)),))
+    with pytest.raises(UnsupportedError, match="unknown size"):
+        compile_stages(product, {}, Options())
