@@ -23,7 +23,7 @@ from graphc.frontend.build import Options, compile_stages
 from graphc.interp import evaluate
 from graphc.ir import registry
 from graphc.ir.batching import Examples, batch_graph, batch_type
-from graphc.ir.dims import symbol
+from graphc.ir.dims import Dim, symbol
 from graphc.ir.graph import Graph, Value, attribute_key, constant, input_value, make
 from graphc.ir.op import Control, Elementwise, GraphBuilder, Host, Indexing, Op
 from graphc.ir.types import TOKEN, TensorType, Type
@@ -54,7 +54,10 @@ class Case:
 
     @property
     def types(self) -> tuple[Type, ...]:
-        return tuple(batch_type(t, self.size) if f else t for t, f in zip(self.like.types, self.batched, strict=True))
+        return self.types_of(self.size)
+
+    def types_of(self, size: Dim) -> tuple[Type, ...]:
+        return tuple(batch_type(t, size) if f else t for t, f in zip(self.like.types, self.batched, strict=True))
 
     def arrays(self) -> list[Array]:
         """The operands."""
@@ -114,14 +117,15 @@ def varied(op: Op, sample: Sample, flags: tuple[bool, ...], example: int) -> Sam
     return Sample(tuple(operands), sample.attrs, sample.special)
 
 
-def apply(case: Case, operands: Sequence[Value]) -> list[Value]:
-    """The results of the rule, those that are not batched too."""
-    results, flags = case.op.batch(B, operands, case.batched, case.like.attrs, Examples(case.size))
+def apply(case: Case, operands: Sequence[Value], size: Dim | None = None) -> list[Value]:
+    """The results of the rule, those that are not batched too; the size may be a symbol."""
+    size = case.size if size is None else size
+    results, flags = case.op.batch(B, operands, case.batched, case.like.attrs, Examples(size))
     one = case.op.infer(case.like.types, case.like.attrs)
     for result, flag, type_ in zip(results, flags, one, strict=True):
-        assert result.type == (batch_type(type_, case.size) if flag else type_), case
+        assert result.type == (batch_type(type_, size) if flag else type_), case
     alike = [not flag and y.type != TOKEN for y, flag in zip(results, flags, strict=True)]
-    return [B.broadcast(y, shape=(case.size, *y.shape)) if same else y for y, same in zip(results, alike, strict=True)]
+    return [B.broadcast(y, shape=(size, *y.shape)) if same else y for y, same in zip(results, alike, strict=True)]
 
 
 def check(case: Case, results: Sequence[Array]) -> None:
@@ -148,6 +152,17 @@ def is_compiled(case: Case) -> bool:
     """Complex numbers are not compiled yet."""
     types = (*case.like.types, *case.op.infer(case.like.types, case.like.attrs))
     return not any(isinstance(t, TensorType) and t.dtype.is_complex for t in types)
+
+
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.name)
+def test_rule_for_any_number_of_examples(op: Op) -> None:
+    """With a symbol for the size: the rule writes no number down."""
+    for case in list(cases(op, (3,)))[::4]:
+        types = case.types_of(symbol(0))
+        operands = [make("create_token").result if t == TOKEN else input_value(i, t) for i, t in enumerate(types)]
+        graph = Graph(types, tuple(apply(case, operands, symbol(0))), op.name)
+        verify(graph)
+        check(case, evaluate(graph, [None if t == TOKEN else x for t, x in zip(types, case.arrays(), strict=True)]))
 
 
 ALL_CASES = [case for op in OPS for case in cases(op, (3,)) if is_compiled(case)]

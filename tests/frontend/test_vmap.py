@@ -457,6 +457,52 @@ def test_loops_and_branches(f: Callable[..., Any], args: tuple[Any, ...], in_axe
     alike(plain(gx.compile(mapped)(*args)), expected)
 
 
+def powers(x: Any, n: Any) -> Any:
+    y = x
+    while abs(y) < n:
+        y = y * x
+    return np.sin(y) if y > 0 else y * y
+
+
+SMOOTH: list[tuple[Callable[..., Any], tuple[Any, ...], Any]] = [
+    (recurrent, (np.arange(5.0), V), 0),
+    (recurrent, (np.arange(5.0), V[0]), (0, None)),
+    (lambda x, p: branched(p, x), (V, V[:, 0] > 0), 0),
+    (lambda x, k: switched(k, x), (V, np.array([0, 2, 1, 1, 0])), 0),
+    (lambda x, n: gx.fori_loop(0, 3, lambda i, c: c * x + n, x), (V[:, 0], np.arange(5.0)), 0),
+    (powers, (np.array([1.5, -1.2, 3.0, -2.0, 1.1]), np.array([4.0, 3.0, 2.0, 50.0, 1.5])), 0),
+]
+
+
+@pytest.mark.parametrize(("f", "args", "in_axes"), SMOOTH, ids=[f"{c[0].__name__}-{k}" for k, c in enumerate(SMOOTH)])
+def test_gradients_of_loops_and_branches(f: Callable[..., Any], args: tuple[Any, ...], in_axes: Any) -> None:
+    """In reverse and in forward mode, inside of vmap and around it, against differences of one example at a time."""
+    axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+    direction = RNG.normal(size=args[0].shape)
+    slopes = []
+    for k in range(5):
+        x, *rest = (a if axis is None else np.take(a, k, axis=axis) for a, axis in zip(args, axes, strict=True))
+        up, down = (float(total(f(x + h * direction[k], *rest))) for h in (1e-6, -1e-6))
+        slopes.append((up - down) / 2e-6)
+
+    def of(x: Array, *rest: Array) -> Any:
+        return total(gx.vmap(f, in_axes)(x, *rest))
+
+    def each(x: Array, *rest: Array) -> Any:
+        return gx.vmap(gx.grad(lambda x, *rest: total(f(x, *rest))), in_axes)(x, *rest)
+
+    def along(x: Array, t: Array, *rest: Array) -> Any:
+        tangent = gx.vmap(lambda x, t, *rest: gx.jvp(lambda x: total(f(x, *rest)), (x,), (t,))[1], (0, 0, *axes[1:]))
+        return tangent(x, t, *rest)
+
+    for mode in (lambda g: g, gx.compile):
+        for gradients in (mode(gx.grad(of))(*args), mode(each)(*args)):
+            found = (np.asarray(gradients) * direction).reshape(5, -1).sum(axis=1)
+            np.testing.assert_allclose(found, slopes, rtol=1e-6, atol=1e-7)
+        found = mode(along)(args[0], direction, *args[1:])
+        np.testing.assert_allclose(np.asarray(found), slopes, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
 def test_random_numbers_in_loops(mode: Any) -> None:
     """As many draws as a loop over the examples makes, though the loop carries values as well; a number of draws that depends
