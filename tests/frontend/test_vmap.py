@@ -327,6 +327,35 @@ def test_random_numbers_in_nested_vmap(mode: Any) -> None:
     assert np.array_equal(generator.state.numpy(), expected.state.numpy())
 
 
+KEYED: dict[str, Callable[[Any], Any]] = {
+    "normal": lambda k: gx.random.normal((3,), key=k),
+    "gamma": lambda k: gx.random.gamma(np.float32(2.0), (3,), key=k),
+    "permutation": lambda k: gx.random.permutation(5, key=k),
+    "choice": lambda k: gx.random.choice(5, (3,), key=k),
+    "split": lambda k: gx.random.uniform((2,), key=gx.random.split(gx.random.fold_in(k, 3))[1]),
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_each_example_has_a_key(name: str) -> None:
+    draw, keys = KEYED[name], gx.random.split(gx.random.key(3), 4)
+    expected = stacked([plain(draw(k)) for k in keys])
+    for mode in (lambda g: g, gx.compile):
+        np.testing.assert_array_equal(plain(mode(gx.vmap(draw))(keys)), expected)
+    same = plain(gx.vmap(draw, in_axes=None, axis_size=2)(keys[0]))
+    np.testing.assert_array_equal(same, np.stack([expected[0]] * 2))
+
+
+def test_modules_are_functions_too() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Tanh())
+    x = RNG.normal(size=(5, 4)).astype(np.float32)
+    gx.random.manual_seed(2)
+    expected = np.stack([model(gx.asarray(row)).numpy() for row in x])
+    for mode in (lambda g: g, gx.compile):
+        gx.random.manual_seed(2)
+        np.testing.assert_allclose(plain(mode(gx.vmap(model))(x)), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_generator_made_inside_starts_alike_for_all() -> None:
     found = gx.vmap(lambda x: gx.random.Generator(5).uniform((2,)) + x)(np.zeros(3, np.float32))
     np.testing.assert_array_equal(found.numpy(), [gx.random.Generator(5).uniform((2,)).numpy()] * 3)
