@@ -31,7 +31,7 @@ NOT_DRAWN: dict[str, str] = {
     "create_token": "made before the first effect",
     "gamma_from_bits": "jumps where a candidate is refused: no bounds; tests/frontend/test_random.py",
     **dict.fromkeys(
-        ("as_parts", "conj", "fft", "from_parts", "imag", "irfft", "make_complex", "real", "rfft"),
+        ("as_parts", "conj", "eig", "eigvals", "fft", "from_parts", "imag", "irfft", "make_complex", "real", "rfft"),
         "complex numbers are not drawn: UNDRAWN_DTYPES",
     ),
     "scan": "tests/frontend/test_control.py",

@@ -705,12 +705,15 @@ _SYMMETRIC = ("cholesky", "eigh", "eigvalsh")
 def _linalg(op: Op, rng: Rng) -> Iterator[Sample]:
     """Matrices far from singular ones; positive definite where they must be."""
     shapes, choices = _LINALG.get(op.name, (_SQUARE, ({},)))
-    for dtype, shape, attrs in itertools.product((float32, float64), shapes, choices):
+    kinds = (complex64, complex128) if op.name in ("eig", "eigvals") else (float32, float64, complex64, complex128)
+    for dtype, shape, attrs in itertools.product(kinds, shapes, choices):
         x = rng.normal(size=shape)
+        if dtype.is_complex:
+            x = x + 1j * rng.normal(size=shape)
         if shape[-1] == shape[-2]:
             x = x + 4 * np.eye(shape[-1])
         if op.name in _SYMMETRIC:
-            x = x @ np.swapaxes(x, -1, -2)
+            x = x @ np.swapaxes(x, -1, -2).conj()
         operands = [x.astype(dtype.numpy)]
         if op.name == "solve":
             operands.append(draw(rng, dtype, (*shape[:-1], 2)))

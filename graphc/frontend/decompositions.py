@@ -24,6 +24,7 @@ from graphc.ir import registry
 
 __all__ = [
     "NUMPY_FUNCTIONS",
+    "EigResult",
     "EighResult",
     "QRResult",
     "SVDResult",
@@ -31,7 +32,9 @@ __all__ = [
     "bad_option",
     "cholesky",
     "det",
+    "eig",
     "eigh",
+    "eigvals",
     "eigvalsh",
     "floating",
     "inv",
@@ -49,6 +52,13 @@ __all__ = [
 
 class EighResult(NamedTuple):
     """Eigenvalues, ascending, and eigenvectors in columns."""
+
+    eigenvalues: Any
+    eigenvectors: Any
+
+
+class EigResult(NamedTuple):
+    """Eigenvalues and eigenvectors in columns, complex."""
 
     eigenvalues: Any
     eigenvectors: Any
@@ -132,7 +142,8 @@ def minus(x: Any, y: Any) -> Tensor:
 
 
 def cholesky(x: Any, /, *, upper: bool = False) -> Tensor:
-    """The lower triangular L with x = L L^T, or, with `upper`, U = L^T, of symmetric positive definite matrices [..., n, n].
+    """The lower triangular L with x = L L^H, or, with `upper`, U = L^H, of symmetric (Hermitian) positive definite matrices
+    [..., n, n].
 
     One triangle of x is read; its derivative is that of symmetric matrices.
 
@@ -171,7 +182,8 @@ def svdvals(x: Any, /) -> Tensor:
 
 
 def eigh(x: Any, /) -> EighResult:
-    """Eigenvalues [..., n], ascending, and eigenvectors [..., n, n] of symmetric matrices; the lower triangle is read.
+    """Eigenvalues [..., n], ascending, and eigenvectors [..., n, n] of symmetric (Hermitian) matrices; the lower triangle is
+    read.
 
     Eigenvectors have a derivative where eigenvalues differ.
     """
@@ -196,6 +208,31 @@ def eigvalsh(x: Any, /) -> Tensor:
 
 def _eigvalsh(x: Any, uplo: str) -> Tensor:
     return op("eigvalsh", matrices("eigvalsh", x, square=True), uplo=_triangle("eigvalsh", uplo))
+
+
+def eig(x: Any, /) -> EigResult:
+    """Eigenvalues [..., n] and eigenvectors [..., n, n], in columns of norm 1, of any square matrices; always complex.
+
+    The order of eigenvalues and the phases of eigenvectors are LAPACK's. Both have a derivative where eigenvalues differ, that
+    of eigenvectors for functions that do not depend on phases. (NumPy's results are real where no eigenvalue of real matrices
+    has an imaginary part; dtypes do not depend on values here.)
+
+    >>> import numpy as np, graphc as gx
+    >>> values, vectors = gx.linalg.eig(np.array([[0.0, -1.0], [1.0, 0.0]]))
+    >>> sorted(values.numpy().imag.tolist())
+    [-1.0, 1.0]
+    """
+    return EigResult(*apply(registry.get("eig"), (_complex("eig", x),), {}))
+
+
+def eigvals(x: Any, /) -> Tensor:
+    """Eigenvalues [..., n] of any square matrices, always complex; see `eig`."""
+    return op("eigvals", _complex("eigvals", x))
+
+
+def _complex(name: str, x: Any) -> Tensor:
+    tensor = matrices(name, x, square=True)
+    return convert(tensor, tensor.type.dtype.numpy if tensor.type.dtype.is_complex else result_dtype(tensor, 1j))
 
 
 # -- solutions -------------------------------------------------------------------------------------------------------------
@@ -268,7 +305,11 @@ def pinv(x: Any, /, *, rtol: Any = None) -> Tensor:
     u, s, vh = svd(tensor, full_matrices=False)
     kept = _above(s, rtol)
     inverse = elementwise.where(kept, over(1, elementwise.where(kept, s, 1)), 0)
-    return matmul(times(matrix_transpose(vh), expand_dims(inverse, axis=-2)), matrix_transpose(u))
+    return matmul(times(_adjoint(vh), expand_dims(inverse, axis=-2)), _adjoint(u))
+
+
+def _adjoint(x: Tensor) -> Tensor:
+    return matrix_transpose(op("conj", x) if x.type.dtype.is_complex else x)
 
 
 def _above(s: Tensor, rtol: Any) -> Tensor:
@@ -315,7 +356,7 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> tuple[Tensor, Tensor, T
         rcond = _tolerance(x)
     solution = matmul(op("pinv", x, rtol=float(rcond)), y)
     rest = minus(y, matmul(x, solution))
-    squares = reducing.sum(elementwise.square(rest), axis=0)
+    squares = reducing.sum(elementwise.square(elementwise.abs(rest)), axis=0)
     if rows > columns:
         residuals = shaping.reshape(squares, (-1,)) if y.ndim == 2 else expand_dims(squares, axis=0)
     else:
@@ -362,7 +403,9 @@ def _numpy_matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol
 NUMPY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.linalg.cholesky: cholesky,
     np.linalg.det: det,
+    np.linalg.eig: eig,
     np.linalg.eigh: _numpy_eigh,
+    np.linalg.eigvals: eigvals,
     np.linalg.eigvalsh: _numpy_eigvalsh,
     np.linalg.inv: inv,
     np.linalg.lstsq: lstsq,

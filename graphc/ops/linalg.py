@@ -5,8 +5,10 @@ are graph code. A factorisation that does not exist (a singular matrix, one that
 `numpy.linalg.LinAlgError`.
 
 Derivatives follow M. Giles, Collected matrix derivative results for forward and reverse mode algorithmic differentiation
-(2008), and what the single rules name. Operands that must be symmetric get symmetric cotangents. Where singular values or
-eigenvalues are equal, the vectors have no derivative and their cotangents give NaN.
+(2008), and what the single rules name; of complex matrices by PyTorch's convention, with conjugates (^H). Operands that must
+be symmetric (Hermitian) get such cotangents. Where singular values or eigenvalues are equal, the vectors have no derivative
+and their cotangents give NaN. Singular vectors and eigenvectors of complex matrices are determined up to phases only: their
+cotangents are those of functions that do not depend on them.
 """
 
 from __future__ import annotations
@@ -17,16 +19,30 @@ from typing import Any
 from graphc import dtypes
 from graphc.errors import DTypeError, NoDerivativeError, ShapeError
 from graphc.ir.dims import Dim
-from graphc.ir.op import Builder, Host, type_error
+from graphc.ir.op import Builder, Host, conjugated, type_error
 from graphc.ir.registry import register
 from graphc.ir.types import TensorType, Type
 
-__all__ = ["cholesky", "det", "eigh", "eigvalsh", "inv", "pinv", "qr", "slogdet", "solve", "svd", "svdvals"]
+__all__ = [
+    "cholesky",
+    "det",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
+    "inv",
+    "pinv",
+    "qr",
+    "slogdet",
+    "solve",
+    "svd",
+    "svdvals",
+]
 
 Values = Sequence[Any]
 Call = tuple[str, Mapping[str, Any]]
 
-_DTYPES = (dtypes.float32, dtypes.float64)
+_DTYPES = (dtypes.float32, dtypes.float64, dtypes.complex64, dtypes.complex128)
 
 
 # -- types ---------------------------------------------------------------------------------------------------------------
@@ -40,7 +56,7 @@ def _matrix(name: str, types: Sequence[Type], count: int = 1, *, square: bool = 
     if any(t.rank < 2 for t in tensors):
         raise ShapeError(type_error(name, "takes matrices: operands of rank 2 or more", types))
     if tensors[0].dtype not in _DTYPES or any(t.dtype is not tensors[0].dtype for t in tensors):
-        raise DTypeError(type_error(name, "takes float32 or float64, all alike", types))
+        raise DTypeError(type_error(name, "takes float32, float64, complex64 or complex128, all alike", types))
     if square and tensors[0].shape[-1] != tensors[0].shape[-2]:
         raise ShapeError(type_error(name, "needs square matrices: the last two axes must be equal", types))
     return tensors[0]
@@ -51,14 +67,14 @@ def _like(name: str) -> Callable[..., tuple[Type, ...]]:
     return lambda *types: (_matrix(name, types, square=True),)
 
 
-def _scalars(name: str, results: int) -> Callable[..., tuple[Type, ...]]:
-    """The rule of functions from a square matrix to scalars."""
+def _determinant(*types: Type) -> tuple[Type, ...]:
+    x = _matrix("det", types, square=True)
+    return (TensorType(x.dtype, x.shape[:-2]),)
 
-    def rule(*types: Type) -> tuple[Type, ...]:
-        x = _matrix(name, types, square=True)
-        return (TensorType(x.dtype, x.shape[:-2]),) * results
 
-    return rule
+def _sign_and_size(*types: Type) -> tuple[Type, ...]:
+    x = _matrix("slogdet", types, square=True)
+    return TensorType(x.dtype, x.shape[:-2]), TensorType(x.dtype.part, x.shape[:-2])
 
 
 def _least(name: str, x: TensorType) -> Dim:
@@ -84,10 +100,11 @@ def _named(function: str) -> Callable[..., Call]:
 
 
 def _mm(b: Builder, x: Any, y: Any, *, tx: bool = False, ty: bool = False) -> Any:
-    """The matrix product; `tx` and `ty` transpose an operand first."""
+    """The matrix product; `tx` and `ty` take the adjoint of an operand first."""
     n = b.type(x).rank
     batch = tuple(range(n - 2))
     left, right = (n - 2 if tx else n - 1,), (n - 1 if ty else n - 2,)
+    x, y = conjugated(b, x) if tx else x, conjugated(b, y) if ty else y
     return b.dot(x, y, lhs_batch=batch, rhs_batch=batch, lhs_contract=left, rhs_contract=right)
 
 
@@ -96,9 +113,20 @@ def _transposed(b: Builder, x: Any) -> Any:
     return b.transpose(x, perm=(*range(n - 2), n - 1, n - 2))
 
 
+def _adjoint(b: Builder, x: Any) -> Any:
+    """x^H, the transpose with conjugates; of real matrices the transpose."""
+    return _transposed(b, conjugated(b, x))
+
+
 def _symmetric(b: Builder, x: Any) -> Any:
-    """(x + x^T) / 2"""
-    return b.multiply(b.add(x, _transposed(b, x)), 0.5)
+    """(x + x^H) / 2"""
+    return b.multiply(b.add(x, _adjoint(b, x)), 0.5)
+
+
+def _as(b: Builder, x: Any, like: Any) -> Any:
+    """A real x in the dtype of `like`, which may be complex."""
+    dtype = b.type(like).dtype
+    return x if b.type(x).dtype is dtype else b.convert(x, dtype=dtype)
 
 
 def _iota(b: Builder, x: Any, axis: int) -> Any:
@@ -122,20 +150,24 @@ def _phi(b: Builder, x: Any) -> Any:
 
 
 def _copyltu(b: Builder, x: Any) -> Any:
-    """The symmetric matrix with the lower triangle of x."""
+    """The symmetric (Hermitian) matrix with the lower triangle of x; of the diagonal the real part."""
     strict = _masked(b, "greater", x)
-    return b.add(_lower(b, x), _transposed(b, strict))
+    if not b.type(x).dtype.is_complex:
+        return b.add(_lower(b, x), _transposed(b, strict))
+    return b.add(b.add(strict, _adjoint(b, strict)), _symmetric(b, _masked(b, "equal", x)))
 
 
 def _row(b: Builder, x: Any, like: Any) -> Any:
-    """A vector along the columns of a matrix: y[i, j] = x[j]."""
+    """A vector along the columns of a matrix, in its dtype: y[i, j] = x[j]."""
+    x = _as(b, x, like)
     shape = b.type(like).shape
     x_shape = b.type(x).shape
     return b.broadcast(b.reshape(x, shape=(*x_shape[:-1], 1, x_shape[-1])), shape=shape)
 
 
 def _column(b: Builder, x: Any, like: Any) -> Any:
-    """A vector along the rows of a matrix: y[i, j] = x[i]."""
+    """A vector along the rows of a matrix, in its dtype: y[i, j] = x[i]."""
+    x = _as(b, x, like)
     return b.broadcast(b.reshape(x, shape=(*b.type(x).shape, 1)), shape=b.type(like).shape)
 
 
@@ -167,19 +199,19 @@ def _sum(b: Builder, *terms: Any) -> Any:
 
 
 def _cholesky_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
-    """I. Murray, Differentiation of the Cholesky decomposition (2016): L^-T sym(phi(L^T L_ct)) L^-1."""
+    """I. Murray, Differentiation of the Cholesky decomposition (2016): L^-H sym(phi(L^H L_ct)) L^-1."""
     (lower,), (ct,) = results, cotangents
     middle = _symmetric(b, _phi(b, _mm(b, lower, ct, tx=True)))
-    upper = _transposed(b, lower)
+    upper = _adjoint(b, lower)
     half = b.solve(upper, middle)
-    return [b.solve(upper, _transposed(b, half))]
+    return [b.solve(upper, _adjoint(b, half))]
 
 
 cholesky = register(
     Host(
         name="cholesky",
-        doc="""x = L L^T with L lower triangular and a positive diagonal, x symmetric and positive definite (only its lower
-        triangle is read). LinAlgError if it is not.""",
+        doc="""x = L L^H with L lower triangular and a positive diagonal, x symmetric (Hermitian) and positive definite (only
+        its lower triangle is read). LinAlgError if it is not.""",
         rule=_like("cholesky"),
         function=_named("cholesky"),
         vjp=_cholesky_vjp,
@@ -214,9 +246,9 @@ def _columns(b: Builder, x: Any, start: Dim, stop: Dim) -> Any:
 def _qr_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, mode: str) -> Values:
     """S. Walter, L. Lehmann, Algorithmic differentiation of linear algebra functions (2018), and for wide matrices
     D. Roberts, L. Roberts, QR and LQ decomposition matrix backpropagation algorithms (2020): with x = [X, Y],
-    R = [U, V], Q_ct' = Q_ct + Y V_ct^T, M = U U_ct^T - Q_ct'^T Q:
+    R = [U, V], Q_ct' = Q_ct + Y V_ct^H, M = U U_ct^H - Q_ct'^H Q:
 
-        X_ct = (Q_ct' + Q copyltu(M)) U^-T,   Y_ct = Q V_ct
+        X_ct = (Q_ct' + Q copyltu(M)) U^-H,   Y_ct = Q V_ct
     """
     (x,), (q, r) = operands, results
     q_ct, r_ct = (b.like(y, 0.0) if ct is None else ct for y, ct in zip(results, cotangents, strict=True))
@@ -235,7 +267,7 @@ def _qr_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, m
         r, r_ct = _columns(b, r, 0, rows), _columns(b, r_ct, 0, rows)
     middle = b.subtract(_mm(b, r, r_ct, ty=True), _mm(b, q_ct, q, tx=True))
     left = b.add(q_ct, _mm(b, q, _copyltu(b, middle)))
-    found = _transposed(b, b.solve(r, _transposed(b, left)))
+    found = _adjoint(b, b.solve(r, _adjoint(b, left)))
     return [found if right is None else b.concatenate(found, right, axis=b.type(x).rank - 1)]
 
 
@@ -264,18 +296,19 @@ def _svd_rule(*types: Type, full_matrices: bool) -> tuple[Type, ...]:
     left, right = (rows, columns) if full_matrices else (least, least)
     return (
         TensorType(x.dtype, (*batch, rows, left)),
-        TensorType(x.dtype, (*batch, least)),
+        TensorType(x.dtype.part, (*batch, least)),
         TensorType(x.dtype, (*batch, right, columns)),
     )
 
 
 def _svd_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, full_matrices: bool) -> Values:
-    """J. Townsend, Differentiating the singular value decomposition (2016)."""
+    """J. Townsend, Differentiating the singular value decomposition (2016); for complex matrices with the term of Z.-Q. Wan,
+    S.-X. Zhang, Automatic differentiation for complex valued SVD (2019)."""
     (u, s, vt), (u_ct, s_ct, vt_ct) = results, cotangents
     rows, columns = b.type(operands[0]).shape[-2:]
     if u_ct is None and vt_ct is None:
         least = b.type(s).shape[-1]
-        u, vt = _columns(b, u, 0, least), _transposed(b, _columns(b, _transposed(b, vt), 0, least))
+        u, vt = _columns(b, u, 0, least), _adjoint(b, _columns(b, _adjoint(b, vt), 0, least))
         return [None if s_ct is None else _mm(b, b.multiply(u, _row(b, s_ct, u)), vt)]
     if full_matrices and rows != columns:
         raise NoDerivativeError(
@@ -283,12 +316,15 @@ def _svd_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, 
             hint="Use full_matrices=False: the further vectors are determined by nothing.",
         )
     u_ct, vt_ct = (b.like(y, 0.0) if ct is None else ct for y, ct in ((u, u_ct), (vt, vt_ct)))
-    v_ct = _transposed(b, vt_ct)
+    v_ct = _adjoint(b, vt_ct)
     left, right = _mm(b, u, u_ct, tx=True), _mm(b, vt, v_ct)
     gaps = _gaps(b, b.multiply(s, s), left)
-    across = b.multiply(b.multiply(gaps, b.subtract(left, _transposed(b, left))), _row(b, s, left))
-    along = b.multiply(b.multiply(gaps, b.subtract(right, _transposed(b, right))), _column(b, s, right))
+    across = b.multiply(b.multiply(gaps, b.subtract(left, _adjoint(b, left))), _row(b, s, left))
+    along = b.multiply(b.multiply(gaps, b.subtract(right, _adjoint(b, right))), _column(b, s, right))
     middle = b.add(across, along)
+    if b.type(left).dtype.is_complex:
+        phases = b.multiply(b.subtract(left, _adjoint(b, left)), 0.5)
+        middle = b.add(middle, _masked(b, "equal", b.divide(phases, _row(b, s, left))))
     if s_ct is not None:
         middle = b.add(middle, _masked(b, "equal", _row(b, s_ct, middle)))
     out = _mm(b, _mm(b, u, middle), vt)
@@ -320,7 +356,7 @@ svd = register(
 
 def _svdvals_rule(*types: Type) -> tuple[Type, ...]:
     x = _matrix("svdvals", types)
-    return (TensorType(x.dtype, (*x.shape[:-2], _least("svdvals", x))),)
+    return (TensorType(x.dtype.part, (*x.shape[:-2], _least("svdvals", x))),)
 
 
 def _svdvals_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
@@ -352,11 +388,11 @@ def _check_triangle(name: str, uplo: str) -> None:
 def _eigh_rule(*types: Type, uplo: str) -> tuple[Type, ...]:
     x = _matrix("eigh", types, square=True)
     _check_triangle("eigh", uplo)
-    return TensorType(x.dtype, x.shape[:-1]), x
+    return TensorType(x.dtype.part, x.shape[:-1]), x
 
 
 def _eigh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, uplo: str) -> Values:
-    """Giles (2008), 3.1: V (diag(w_ct) + F * (V^T V_ct)) V^T with F[i, j] = 1 / (w[j] - w[i])."""
+    """Giles (2008), 3.1: V (diag(w_ct) + F * (V^H V_ct)) V^H with F[i, j] = 1 / (w[j] - w[i])."""
     (w, v), (w_ct, v_ct) = results, cotangents
     diagonal = None if w_ct is None else _masked(b, "equal", _row(b, w_ct, v))
     across = None
@@ -369,8 +405,8 @@ def _eigh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values,
 eigh = register(
     Host(
         name="eigh",
-        doc="""x = V diag(w) V^T for symmetric x, of which the triangle `uplo` is read ("L" lower, "U" upper): eigenvalues w
-        ascending, eigenvectors are the columns of V. Signs are LAPACK's.""",
+        doc="""x = V diag(w) V^H for symmetric (Hermitian) x, of which the triangle `uplo` is read ("L" lower, "U" upper):
+        eigenvalues w ascending, eigenvectors are the columns of V. Signs are LAPACK's.""",
         attributes=("uplo",),
         rule=_eigh_rule,
         function=lambda uplo: ("numpy.linalg:eigh", {"UPLO": uplo}),
@@ -384,7 +420,7 @@ eigh = register(
 def _eigvalsh_rule(*types: Type, uplo: str) -> tuple[Type, ...]:
     x = _matrix("eigvalsh", types, square=True)
     _check_triangle("eigvalsh", uplo)
-    return (TensorType(x.dtype, x.shape[:-1]),)
+    return (TensorType(x.dtype.part, x.shape[:-1]),)
 
 
 def _eigvalsh_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, uplo: str) -> Values:
@@ -406,6 +442,74 @@ eigvalsh = register(
 )
 
 
+# -- eig -------------------------------------------------------------------------------------------------------------------
+
+
+def _complex_matrix(name: str, types: Sequence[Type]) -> TensorType:
+    x = _matrix(name, types, square=True)
+    if not x.dtype.is_complex:
+        raise DTypeError(type_error(name, "takes complex64 or complex128", types))
+    return x
+
+
+def _eig_rule(*types: Type) -> tuple[Type, ...]:
+    x = _complex_matrix("eig", types)
+    return TensorType(x.dtype, x.shape[:-1]), x
+
+
+def _eig_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
+    """C. Boeddeker, P. Hanebrink, L. Drude, J. Heymann, R. Haeb-Umbach, On the computation of complex-valued gradients with
+    application to statistically optimum beamforming (2017), 4.5, for eigenvectors of norm 1:
+
+        V^-H (diag(w_ct) + (V^H V_ct - V^H V re(diag(V^H V_ct))) / conj(w[j] - w[i]), i != j) V^H
+    """
+    (w, v), (w_ct, v_ct) = results, cotangents
+    middle = None if w_ct is None else _masked(b, "equal", _row(b, w_ct, v))
+    if v_ct is not None:
+        inner = _mm(b, v, v_ct, tx=True)
+        diagonal = b.sum(_masked(b, "equal", inner), axes=(b.type(v).rank - 2,))
+        lengths = _row(b, b.real(diagonal), v)
+        across = b.subtract(inner, b.multiply(_mm(b, v, v, tx=True), lengths))
+        middle = _sum(b, middle, b.multiply(_gaps(b, conjugated(b, w), v), across))
+    return [None if middle is None else b.solve(_adjoint(b, v), _mm(b, middle, v, ty=True))]
+
+
+eig = register(
+    Host(
+        name="eig",
+        doc="""x V = V diag(w) for square complex x: eigenvalues w in LAPACK's order, eigenvectors are the columns of V, of norm
+        1, their phases LAPACK's.""",
+        rule=_eig_rule,
+        function=_named("eig"),
+        vjp=_eig_vjp,
+        fallible=True,
+        shift=_more_batches,
+    )
+)
+
+
+def _eigvals_rule(*types: Type) -> tuple[Type, ...]:
+    x = _complex_matrix("eigvals", types)
+    return (TensorType(x.dtype, x.shape[:-1]),)
+
+
+def _eigvals_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
+    return _eig_vjp(b, operands, b.eig(operands[0]), (cotangents[0], None))
+
+
+eigvals = register(
+    Host(
+        name="eigvals",
+        doc="The eigenvalues of square complex x, in LAPACK's order.",
+        rule=_eigvals_rule,
+        function=_named("eigvals"),
+        vjp=_eigvals_vjp,
+        fallible=True,
+        shift=_more_batches,
+    )
+)
+
+
 # -- solutions ---------------------------------------------------------------------------------------------------------------
 
 
@@ -422,7 +526,7 @@ def _solve_rule(*types: Type) -> tuple[Type, ...]:
 
 def _solve_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
     """Giles (2008), 2.3.1."""
-    right = b.solve(_transposed(b, operands[0]), cotangents[0])
+    right = b.solve(_adjoint(b, operands[0]), cotangents[0])
     return [b.negative(_mm(b, right, results[0], ty=True)), right]
 
 
@@ -458,15 +562,15 @@ inv = register(
 
 
 def _det_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
-    """Giles (2008), 2.2.4: det(x) x^-T."""
-    return [_scaled(b, b.multiply(cotangents[0], results[0]), _transposed(b, b.inv(operands[0])))]
+    """Giles (2008), 2.2.4: conj(det(x)) x^-H."""
+    return [_scaled(b, b.multiply(cotangents[0], conjugated(b, results[0])), _adjoint(b, b.inv(operands[0])))]
 
 
 det = register(
     Host(
         name="det",
         doc="The determinant of square x; 1 for an empty matrix. Its derivative needs x^-1: LinAlgError if x is singular.",
-        rule=_scalars("det", 1),
+        rule=_determinant,
         function=_named("det"),
         vjp=_det_vjp,
         shift=_more_batches,
@@ -476,16 +580,21 @@ det = register(
 
 
 def _slogdet_vjp(b: Builder, operands: Values, results: Values, cotangents: Values) -> Values:
-    if cotangents[1] is None:
-        return [None]  # the sign is constant where it has a derivative
-    return [_scaled(b, cotangents[1], _transposed(b, b.inv(operands[0])))]
+    """(c + i im(sign_ct conj(sign))) x^-H; of real x, whose sign is constant where it has a derivative, c x^-T."""
+    sign_ct, size_ct = cotangents
+    factor = size_ct
+    if b.type(results[0]).dtype.is_complex:
+        turn = None if sign_ct is None else b.imag(b.multiply(sign_ct, b.conj(results[0])))
+        zero = b.like(results[1], 0.0)
+        factor = b.make_complex(zero if size_ct is None else size_ct, zero if turn is None else turn)
+    return [None if factor is None else _scaled(b, factor, _adjoint(b, b.inv(operands[0])))]
 
 
 slogdet = register(
     Host(
         name="slogdet",
         doc="Sign and log |det(x)| of square x: 0 and -inf where x is singular, 1 and 0 for an empty matrix.",
-        rule=_scalars("slogdet", 2),
+        rule=_sign_and_size,
         function=_named("slogdet"),
         vjp=_slogdet_vjp,
         shift=_more_batches,
@@ -502,10 +611,10 @@ def _pinv_rule(*types: Type, rtol: float | None) -> tuple[Type, ...]:
 def _pinv_vjp(b: Builder, operands: Values, results: Values, cotangents: Values, rtol: float | None) -> Values:
     """G. Golub, V. Pereyra, The differentiation of pseudo-inverses (1973), for matrices of constant rank:
 
-    P_ct --> -P^T P_ct P^T + (1 - x P) P_ct^T P P^T + P^T P P_ct^T (1 - P x)
+    P_ct --> -P^H P_ct P^H + (1 - x P) P_ct^H P P^H + P^H P P_ct^H (1 - P x)
     """
     (x,), (p,), (ct,) = operands, results, cotangents
-    turned = _transposed(b, ct)
+    turned = _adjoint(b, ct)
     first = b.negative(_mm(b, _mm(b, p, ct, tx=True), p, ty=True))
     second = _mm(b, _mm(b, turned, p), p, ty=True)
     second = b.subtract(second, _mm(b, x, _mm(b, p, second)))

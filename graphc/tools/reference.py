@@ -101,6 +101,8 @@ _EXAMPLES: dict[str, Example] = {
     "gamma_from_bits": Example((TensorType(uint64, (3,)), *_f64((3,)))),
     "cholesky": _MATRIX,
     "det": _MATRIX,
+    "eig": Example((TensorType(complex128, (3, 3)),)),
+    "eigvals": Example((TensorType(complex128, (3, 3)),)),
     "eigh": Example(_MATRIX.types, {"uplo": "L"}),
     "eigvalsh": Example(_MATRIX.types, {"uplo": "L"}),
     "inv": _MATRIX,

@@ -23,6 +23,9 @@ W = RNG.standard_normal((3, 5))
 V = RNG.standard_normal(4)
 I = RNG.integers(-3, 4, (3, 3)) + 5 * np.eye(3, dtype=np.int64)
 P = S @ S.T + np.eye(4)
+C = S + 1j * RNG.standard_normal(
+    (4, 4)
+)  # real matrices may have real eigenvalues in NumPy: tests/frontend/test_complex_linalg.py
 Q = np.einsum("...ij,...kj->...ik", B, B) + np.eye(4, dtype=np.float32)
 LOW = T[0] @ np.diag([1.0, 2.0, 0.0]) @ W[:, :4]  # rank 2
 EMPTY = np.zeros((0, 3, 3))
@@ -38,6 +41,8 @@ CASES: dict[Any, list[Any]] = {
     L.cross: [lambda f: f(X3, Y3), lambda f: f(Y3, X3), lambda f: f(X3.mT, Y3.T, axis=-2), lambda f: f(I, I[::-1])],
     L.det: [lambda f, x=x: f(x) for x in _ALL],
     L.diagonal: [lambda f, k=k, x=x: f(x, offset=k) for k in (0, 2, -1, -9, 9) for x in (S, T, W, I)],
+    L.eig: [lambda f: f(C), lambda f: f(np.stack([C, 2 * C])), lambda f: f(C[:0, :0])],
+    L.eigvals: [lambda f: f(C), lambda f: f(np.stack([C, 2 * C]).astype(np.complex64))],
     L.eigh: [lambda f, x=x: f(x) for x in (P, Q, S, I, EMPTY, NONE)] + [lambda f: f(S, "U")],
     L.eigvalsh: [lambda f, x=x: f(x) for x in (P, Q, S, I, EMPTY)] + [lambda f: f(S, UPLO="U")],
     L.inv: [lambda f, x=x: f(x) for x in _ALL],

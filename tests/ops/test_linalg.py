@@ -111,7 +111,7 @@ def test_types() -> None:
             make(name, [input_value(0, wide)])
         with pytest.raises(ShapeError, match=f"{name}: takes matrices"):
             make(name, [input_value(0, TensorType(float32, (3,)))])
-        with pytest.raises(DTypeError, match=f"{name}: takes float32 or float64"):
+        with pytest.raises(DTypeError, match=f"{name}: takes float32, float64, complex64"):
             make(name, [input_value(0, TensorType(int64, (3, 3)))])
     with pytest.raises(ShapeError, match="solve: the matrices and right-hand sides"):
         make("solve", [input_value(0, square), input_value(1, TensorType(float32, (3, 3)))])
