@@ -219,7 +219,7 @@ def eig(x: Any, /) -> EigResult:
 
     >>> import numpy as np, graphc as gx
     >>> values, vectors = gx.linalg.eig(np.array([[0.0, -1.0], [1.0, 0.0]]))
-    >>> sorted(values.numpy().imag.tolist())
+    >>> sorted(values.numpy().imag.round(6).tolist())
     [-1.0, 1.0]
     """
     return EigResult(*apply(registry.get("eig"), (_complex("eig", x),), {}))
