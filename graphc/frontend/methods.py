@@ -37,6 +37,7 @@ from graphc.frontend import (
     indexing,
     numpy_functions,
     products,
+    protocols,
     reducing,
     shaping,
     sorting,
@@ -428,6 +429,10 @@ def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, out: 
         target, index, *values = inputs
         new = getattr(updating.AtIndex(target, index), _UFUNC_AT[ufunc])(*values)
         return target.assign(indexing.assign_cast(target, new))
+    if method == "outer" and ufunc in UFUNC_FUNCTIONS and not kwargs and out is None:
+        return as_kind(protocols.outer(UFUNC_FUNCTIONS[ufunc], *inputs), inputs)
+    if method == "__call__" and set(kwargs) == {"dtype"} and ufunc in UFUNC_FUNCTIONS:
+        return as_kind(UFUNC_FUNCTIONS[ufunc](*protocols.in_dtype(ufunc, inputs, kwargs["dtype"])), inputs)
     if method == "accumulate" and ufunc in cumulating.ACCUMULATE:
         return as_kind(_accumulate(ufunc, *inputs, **kwargs), inputs)
     what = f"numpy.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
@@ -446,11 +451,10 @@ _UFUNC_AT = {
     np.maximum: "max",
 }
 _KEYWORD_HINTS = {
-    "where": "Choose afterwards: np.where(mask, result, other).",
-    "dtype": "Convert the operands or the result with .astype.",
+    "where": "Give out=, too, or choose afterwards: np.where(mask, result, other).",
 }
 _METHOD_HINTS = {
-    "outer": "Insert axes and broadcast: x[:, None] * y[None, :].",
+    "outer": "Without out= it works; or insert axes and broadcast: x[:, None] * y[None, :].",
     "at": f"Known are {', '.join(u.__name__ for u in _UFUNC_AT)}.",
     "accumulate": f"Known are {', '.join(u.__name__ for u in cumulating.ACCUMULATE)}.",
     "reduceat": "Reduce slices, and put the results together with np.stack.",
@@ -464,13 +468,15 @@ def _accumulate(ufunc: np.ufunc, x: Any, axis: int = 0, dtype: Any = None, out: 
 
 
 def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`np.add(x, y, out=t)` and `array += t`."""
+    """`np.add(x, y, out=t)`, with `where=` too, and `array += t`."""
     target = out[0]
     function = UFUNC_FUNCTIONS.get(ufunc)
+    mask = kwargs.pop("where", True)
     if function is None or kwargs or len(out) != 1:
         raise _unknown(f"numpy.{ufunc.__name__} with out=", inputs, "Assign the result: y[...] = f(x).")
     if isinstance(target, Tensor):
-        return target.assign(indexing.assign_cast(target, function(*inputs)))
+        result = function(*inputs)
+        return target.assign(indexing.assign_cast(target, protocols.chosen(mask, result, target)))
     if context.trace.get() is not None:
         raise StateError(
             message(
@@ -481,7 +487,7 @@ def _ufunc_out(ufunc: np.ufunc, inputs: tuple[Any, ...], out: tuple[Any, ...], k
             )
         )
     result = function(*inputs)
-    np.copyto(target, result.numpy(), casting="same_kind")
+    np.copyto(target, result.numpy(), casting="same_kind", where=np.asarray(mask))
     return target
 
 
@@ -619,6 +625,7 @@ def _array_function(self: Tensor, func: Any, types: Any, args: tuple[Any, ...], 
     if "out" in kwargs:
         _no_out(name, kwargs["out"])
         kwargs = {key: x for key, x in kwargs.items() if key != "out"}
+    args, kwargs = protocols.by_position(func, args, kwargs)
     try:
         return as_kind(_called(name, function, args, kwargs), args)
     except StructureError:

@@ -356,7 +356,8 @@ class Tensor:
     def __repr__(self) -> str:
         text = np.array2string(self._array, separator=", ", prefix="Tensor(")
         grad = ", requires_grad=True" if self._requires_grad else ""
-        return f"Tensor({text}, dtype={self.dtype}{grad})"
+        shape = f", shape={self.shape}" if not self.size and self.ndim != 1 else ""
+        return f"Tensor({text}{shape}, dtype={self.dtype}{grad})"
 
     # -- gradients ------------------------------------------------------------------------------------------------------
 

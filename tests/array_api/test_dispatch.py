@@ -21,6 +21,11 @@ def _out(ufunc: Any, *operands: Any) -> Any:
     return [found, made]
 
 
+def _out_where(x: Any, y: Any) -> Any:
+    made = np.add(x, 0.0)
+    return np.multiply(x, y, out=made, where=x > 0)
+
+
 #: Calls of NumPy's on arrays x, y and integers i; tensors and traced values must give the same.
 CALLS: dict[str, Any] = {
     "call": lambda x, y, i: np.add(x, y),
@@ -37,10 +42,15 @@ CALLS: dict[str, Any] = {
     "outer comparisons": lambda x, y, i: np.less.outer(y, x),
     "out": lambda x, y, i: _out(np.add, x, y),
     "out of one operand": lambda x, y, i: _out(np.exp, x),
+    "in a dtype": lambda x, y, i: np.add(x, y, dtype=np.float32),
+    "in a dtype of integers": lambda x, y, i: np.divide(i, 2, dtype=np.float32),
+    "out where": lambda x, y, i: _out_where(x, y),
     "two results": lambda x, y, i: np.divmod(x, y),
     "fraction and whole": lambda x, y, i: np.modf(x),
     "function": lambda x, y, i: np.concatenate([x, x], axis=1),
     "function of keywords": lambda x, y, i: np.sum(a=x, axis=0, keepdims=True),
+    "function by NumPy's names": lambda x, y, i: np.tile(A=y, reps=2),
+    "function of the first name": lambda x, y, i: np.moveaxis(x, source=0, destination=1),
     "where": lambda x, y, i: np.where(x > 0, x, y),
     "einsum": lambda x, y, i: np.einsum("ij,j->i", x, y),
     "norm": lambda x, y, i: np.linalg.norm(x, axis=1),
@@ -74,11 +84,13 @@ def test_unbuffered_updates() -> None:
         ufunc.at(wanted, index, values)
         ufunc.at(found, index, values)
         assert difference(found, wanted, 0) is None
-        compiled = gx.compile(lambda x, ufunc=ufunc: ufunc.at(x, index, values) or x)
+        compiled = gx.compile(lambda x, ufunc=ufunc, index=index, values=values: [ufunc.at(x, index, values), x][1])
         assert difference(compiled(gx.asarray(Y.copy())), wanted, 0) is None
 
 
 def test_what_is_written_keeps_its_dtype() -> None:
+    with pytest.raises(TypeError, match="does not take"):
+        np.add(gx.asarray(X), 1.0, dtype=np.int64)
     with pytest.raises(TypeError, match="written"):
         np.divide(gx.asarray(I), 2, out=gx.asarray(I))
     plain = np.zeros((2, 3))

@@ -46,7 +46,7 @@ def _checked(data: Any) -> None:
     _same(x[key], array[key])
     mask = data.draw(drawn.arrays(gx.bool, x.shape))
     _same(x[mask], array[mask.numpy()])
-    other = data.draw(drawn.arrays(x.dtype, drawn.broadcastable_shapes(x.shape)))
+    other = data.draw(drawn.arrays(x.dtype, drawn.broadcastable_shapes(x.shape, min_side=0)))
     _same(gx.where(gx.equal(x, other), x, other), np.where(array == other.numpy(), array, other.numpy()))
     if array.dtype.kind != "b":
         with np.errstate(all="ignore"):
@@ -89,7 +89,7 @@ def _compiled(data: Any) -> None:
     able = [n for n, kinds in ELEMENTWISE.items() if kind in kinds and "shift" not in n and n != "pow"]
     names = data.draw(st.lists(st.sampled_from(able), min_size=1, max_size=4, unique=True))
     x = data.draw(drawn.arrays(getattr(gx, dtype), SHAPES))
-    y = data.draw(drawn.arrays(getattr(gx, dtype), drawn.broadcastable_shapes(x.shape)))
+    y = data.draw(drawn.arrays(getattr(gx, dtype), drawn.broadcastable_shapes(x.shape, min_side=0)))
 
     def function(x: Any, y: Any) -> list[Any]:
         return [standard.function(n)(*((x, y) if n in standard.BINARY else (x,))) for n in names]

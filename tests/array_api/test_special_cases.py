@@ -307,7 +307,8 @@ COMPLEX: dict[str, str] = {
         inf pos -> 1 ~+0; inf inf -> 1 ~+0; inf nan -> 1 ~+0; nan +0 -> nan +0; nan nonzero -> nan nan;
         nan nan -> nan nan""",
     # NaN beside an infinity is left out: there the result is NumPy's, the direction of the infinity.
-    "sign": """0 0 -> ~+0 ~+0; nan nan -> nan nan; nan finite -> nan nan; finite nan -> nan nan; inf finite -> 1 ~+0; -inf finite -> -1 ~+0""",
+    "sign": """0 0 -> ~+0 ~+0; nan nan -> nan nan; nan finite -> nan nan; finite nan -> nan nan;
+        inf finite -> 1 ~+0; -inf finite -> -1 ~+0""",
     "isnan": "nan any -> true; any nan -> true; any any -> false",
     "isinf": "±inf any -> true; any ±inf -> true; any any -> false",
     "isfinite": "nan any -> false; any nan -> false; ±inf any -> false; any ±inf -> false; any any -> true",
