@@ -167,11 +167,15 @@ def check_complex_to(dtype: dtypes.DType, shown: object) -> None:
     )
 
 
+def _only_integers(data: Any) -> bool:
+    return all(isinstance(number, (int, np.integer)) for number in np.asarray(data, dtype=object).ravel())
+
+
 def _from_numbers(data: Any, dtype: Any) -> Array:
     try:
         array = np.asarray(data)
-        if dtype is not None and array.dtype.kind in "iu" and checked_dtype(dtype).is_integer:
-            # Refuses integers that do not fit.
+        if dtype is not None and checked_dtype(dtype).is_integer and (array.dtype.kind in "iu" or _only_integers(data)):
+            # Refuses integers that do not fit; of integers on both sides of 2**63 NumPy alone would make floats.
             array = np.asarray(data, dtype=checked_dtype(dtype).numpy)
         return array
     except OverflowError as error:

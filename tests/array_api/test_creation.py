@@ -82,6 +82,9 @@ def _asarray() -> Iterator[Case]:
         yield Case("from_dlpack", (sample(dtype, (2, 3)),), sample(dtype, (2, 3)))
     yield Case("asarray", (2**62,), np.asarray(2**62))
     yield Case("asarray", (2**63,), np.asarray(2**63, np.uint64), {"dtype": gx.uint64})
+    wide = [0, 2**63 + 1, 5]
+    yield Case("asarray", (wide,), np.array(wide, np.uint64), {"dtype": gx.uint64})
+    yield Case("asarray", ([1, 2.5],), np.array([1, 2]), {"dtype": gx.int64})
 
 
 RANGES: list[tuple[Any, ...]] = [
