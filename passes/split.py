@@ -22,6 +22,8 @@ __all__ = ["Split", "has_complex"]
 
 B: Any = GraphBuilder()
 Pair = tuple[Value, Value]
+#: Kinds of nodes that hold graphs.
+_HOLDING = (Control, Composite, Fused)
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,21 @@ class Split(Rewriter):
     name: ClassVar[str] = "split"
 
     def apply(self, graph: Graph, journal: Journal) -> Graph:
-        if not any(map(has_complex, graph.nodes)) and not any(map(_is_complex, graph.inputs)):
+        if not has_complex(graph):
             return graph
         split = _Splitter(self, graph, journal).run()
         return Simplify().apply(ConstantFold().apply(split, journal), journal)
 
 
-def has_complex(node: Node) -> bool:
-    """Whether an operand or a result is complex, or the graphs that a node holds have complex numbers."""
-    if any(_is_complex(t) for t in node.types) or any(_is_complex(v.type) for v in node.operands):
-        return True
-    return any(has_complex(inner) for _, held in held_graphs(node) for inner in held.nodes)
+def has_complex(graph: Graph) -> bool:
+    """Whether a value of a graph is complex, or one of the graphs that it holds."""
+    for node in graph.nodes:
+        for type_ in node.types:
+            if isinstance(type_, TensorType) and type_.dtype.kind == "c":
+                return True
+        if isinstance(node.op, _HOLDING) and any(has_complex(held) for _, held in held_graphs(node)):
+            return True
+    return False
 
 
 def _is_complex(type_: Type) -> bool:
@@ -85,7 +91,7 @@ def _is_border(node: Node) -> bool:
     graphs or calls Python."""
     if isinstance(node.op, Special):
         return not node.operands or node.operands[0].dtype is not node.result.dtype
-    return isinstance(node.op, (Control, Composite, Fused, Host))
+    return isinstance(node.op, (*_HOLDING, Host))
 
 
 def _constant(x: Value) -> _Number:
