@@ -7,7 +7,8 @@ and goes through a copy otherwise.
 
 Invariants: an action runs after the producers of what it reads; every reader of an input's old value runs before the
 action that overwrites it; every range check runs before the kernel that it guards; range checks and host calls run before
-the first write into an input's buffer. Tokens order actions and have no memory: their home is the arena, without bytes.
+the first write into an input's buffer (of the entry's graph: the inputs of a held graph are no state). Tokens order actions
+and have no memory: their home is the arena, without bytes.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ def lay_out(
     writes: Mapping[int, int],
     in_place: InPlace,
     checks: Callable[[Node], Iterable[Check]],
+    *,
+    held: bool = False,
 ) -> Layout:
     """Actions and homes for a graph of kernels.
 
@@ -99,8 +102,11 @@ def lay_out(
         Which kernels may write over an operand.
     checks
         The range checks that a kernel needs.
+    held
+        Whether a control node holds the graph: its inputs are no state, so nothing needs to be done before they are written
+        except to read them.
     """
-    return _Planner(graph, writes, in_place, checks).run()
+    return _Planner(graph, writes, in_place, checks, held).run()
 
 
 class _Planner:
@@ -110,8 +116,10 @@ class _Planner:
         writes: Mapping[int, int],
         in_place: InPlace,
         checks: Callable[[Node], Iterable[Check]],
+        held: bool,
     ) -> None:
         _check_writes(graph, writes)
+        self.held = held
         self.graph = graph
         self.writes = writes
         self.in_place = in_place
@@ -218,7 +226,7 @@ class _Planner:
     def _write_direct(self, action: Action, value: Value, target: int, old: Value | None) -> bool:
         """Let a kernel write its result over the input, if order and the kernel allow."""
         assert action.node is not None
-        if _may_end(action):
+        if _may_end(action) and not self.held:
             return False  # it may fail when part of the result has been written
         alias: int | None = None
         if old is not None and old in action.reads:
@@ -237,7 +245,7 @@ class _Planner:
 
     def _constrain(self, writer: Action, target: int, old: Value | None) -> bool:
         """Order all readers of the old value and all checks before `writer`; False (and nothing done) if that is a cycle."""
-        first = {a for a in self.actions if a.check is not None or _may_end(a)}
+        first = set() if self.held else {a for a in self.actions if a.check is not None or _may_end(a)}
         if old is not None:
             first |= {a for a in self.actions if old in a.reads}
         first.discard(writer)

@@ -151,11 +151,18 @@ class _Writer:
         return str(self.sizes.dim(type_.nbytes)) if isinstance(type_, TensorType) else "0"
 
     def _start_carries(self, carries: int) -> None:
-        """Copy the first carries to where the loop keeps them."""
+        """Copy the first carries to where the loop keeps them, unless they are there."""
+        f = self.f
         for x, y, type_ in zip(self.xs, self.ys[:carries], self.node.types, strict=False):
             if isinstance(type_, TensorType) and type_.nbytes != 0:
                 self.helpers[COPY] = copy_function()
-                self.f.do(f"call void {COPY}(ptr {y}, ptr {x}, i64 {self._bytes(type_)})")
+                size = self._bytes(type_)
+                apart, there = f.label("apart"), f.label("there")
+                f.branch_if(f.emit(f"icmp eq ptr {x}, {y}"), there, apart)
+                f.start(apart)
+                f.do(f"call void {COPY}(ptr {y}, ptr {x}, i64 {size})")
+                f.branch(there)
+                f.start(there)
 
     def _table(self, pointers: Iterable[str]) -> str:
         """A table of pointers to inputs, then outputs."""

@@ -146,11 +146,21 @@ def require_kernels(graph: Graph) -> None:
 
 
 def may_overwrite(node: Node, operand: int, result: int) -> bool:
-    """Whether the node's kernel may write `result` over the memory of `operand`, which no other operand shares."""
-    if is_control(node) or isinstance(node.op, Host):
+    """Whether the node's kernel may write `result` over the memory of `operand`, which no other operand shares. A loop's
+    carries may begin where they are kept."""
+    if is_control(node):
+        return operand == result and result < carried(node)
+    if isinstance(node.op, Host):
         return False
     job = job_of(node)
     return operand == 0 if job.schedule == "scatter" else in_place(job.body, operand, result)
+
+
+def carried(node: Node) -> int:
+    """How many carries a control node has."""
+    if node.op.name == "while_loop":
+        return len(node.results) - 1
+    return int(node.attrs["carries"]) if node.op.name == "scan" else 0
 
 
 def range_checks(node: Node) -> Iterable[Check]:

@@ -114,7 +114,7 @@ class Module:
         self, graph: Graph, name: str, writes: Mapping[int, int], *, exported: bool
     ) -> tuple[Dim, tuple[Row, ...]]:
         require_kernels(graph)
-        layout = lay_out(graph, writes, may_overwrite, range_checks)
+        layout = lay_out(graph, writes, may_overwrite, range_checks, held=not exported)
         blocks = share_blocks(layout, may_overwrite)
         kernels = self._emit_kernels(graph, layout)
         plan = plan_arena(

@@ -443,6 +443,33 @@ def test_scan_updates_an_array_in_place():
     assert max(row.bytes for row in compiled.memory) < 4000
 
 
+def test_a_loop_in_a_loop_updates_an_array_in_place():
+    """The inner loop's carry is the outer one's, and both are where the array is."""
+    (x,) = inputs((f32, (1000,)))
+    number = TensorType(int64, ())
+    inner = held([x.type, number], lambda x, i: [b.scatter_add(x, i, full((), 1.0, f32), axis=0, mode="raise")])
+    rows = TensorType(int64, (7,))
+
+    def build(x, i):
+        x = b.scan(x, i, body=inner, carries=1, stacked=1, length=7, reverse=False)
+        return [x, b.sum(x, axes=(0,))]
+
+    index = constant(np.arange(28).reshape(4, 7) * 5 % 31)
+    results = b.scan(x, index, body=held([x.type, rows], build), carries=1, stacked=1, length=4, reverse=False)
+    compiled = agree(graph((x,), list(results)))
+    assert compiled.artifact.arena_bytes < 4000
+    kept = b.scan(
+        x,
+        index,
+        body=held([x.type, rows], lambda x, i: [build(x, i)[0], x]),
+        carries=1,
+        stacked=1,
+        length=4,
+        reverse=True,
+    )
+    agree(graph((x,), [*kept, b.sum(x, axes=(0,))]))
+
+
 def test_failure_in_a_loop_says_where():
     x, i = inputs((f32, (5,)), (int64, (3,)))
     body = held([TensorType(int64, ()), x.type], lambda i, x: [b.take(x, i, axis=0, mode="raise")])
