@@ -20,8 +20,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # hypothesis may be older than the version of the standard
     drawn = make_strategies_namespace(gx, api_version="2022.12")
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+#: The same examples in every run; the slow tests draw new ones.
+FEW = settings(max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=400, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 SHAPES = drawn.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4)
 
 
