@@ -75,13 +75,18 @@ def _arrays(case: Case) -> tuple[list[Any], list[int], Any]:
     return leaves, [i for i, leaf in enumerate(leaves) if isinstance(leaf, gx.Tensor)], structure
 
 
+def prepared(case: Case) -> tuple[Any, Any]:
+    """The arguments of a case, with Tensors for arrays."""
+    leaves, _, structure = _arrays(case)
+    args, kwargs = pytree.unflatten(structure, leaves)
+    return args, kwargs
+
+
 def dynamic(cases: Sequence[Case]) -> list[Any]:
     """The results of dynamic mode, exceptions included."""
     results: list[Any] = []
     for case in cases:
-        leaves, _, structure = _arrays(case)
-        args, kwargs = pytree.unflatten(structure, leaves)
-        results.append(_caught(_run, case, args, kwargs))
+        results.append(_caught(_run, case, *prepared(case)))
     return results
 
 
@@ -105,12 +110,12 @@ def compiled(cases: Sequence[Case]) -> list[Any]:
 
 
 def _compiled(cases: Sequence[Case]) -> list[Any]:
-    prepared = [_arrays(case) for case in cases]
+    parts = [_arrays(case) for case in cases]
 
     def function(*tensors: Any) -> list[Any]:
         supply = iter(tensors)
         results = []
-        for case, (leaves, places, structure) in zip(cases, prepared, strict=True):
+        for case, (leaves, places, structure) in zip(cases, parts, strict=True):
             filled = list(leaves)
             for place in places:
                 filled[place] = next(supply)
@@ -118,7 +123,7 @@ def _compiled(cases: Sequence[Case]) -> list[Any]:
             results.append(_run(case, args, kwargs))
         return results
 
-    found: list[Any] = gx.compile(function)(*(leaves[p] for leaves, places, _ in prepared for p in places))
+    found: list[Any] = gx.compile(function)(*(leaves[p] for leaves, places, _ in parts for p in places))
     return found
 
 
@@ -128,7 +133,7 @@ MODES = [
     "compiled",
     pytest.param("all compiled", marks=pytest.mark.slow),
 ]
-SAMPLE = 250
+SAMPLE = 150
 
 
 def check(mode: str, cases: Iterable[Case], most: int = SAMPLE) -> None:

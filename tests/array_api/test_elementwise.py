@@ -114,7 +114,7 @@ def test_unary(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_binary(mode: str) -> None:
-    check(mode, _binary(1 if mode == "compiled" else len(SHAPE_PAIRS)), 500)
+    check(mode, _binary(1 if mode == "compiled" else len(SHAPE_PAIRS)), 300)
 
 
 @pytest.mark.parametrize("mode", MODES)
