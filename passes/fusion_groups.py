@@ -261,6 +261,8 @@ class _Partitioner:
     def _check_epilogue(self, group: Group, dot: Node) -> None:
         if group.reduced or sum(self.roles.role[n] == DOT for n in group.walks) != 1:
             raise _Refused("a kernel has one product and no reduction after it")
+        if any(base in group.walks for base in self._bases(dot)):
+            raise _Refused("a product reads its operands from memory")
         if not self._epilogue_fits(dot):
             raise _Refused("what follows the product is a sweep over several arrays")
         for node in group.walks:

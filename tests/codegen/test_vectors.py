@@ -15,12 +15,15 @@ from vectorlab import BASELINE, Compiled, Machine, host, same_bits
 
 from graphc.codegen.text import Function
 from graphc.codegen.vectors import Vectors, constant_mask
-from graphc.dtypes import ALL, DType, bool_, float32, float64, from_numpy, int32, int64, uint32
+from graphc.dtypes import ALL as EVERY
+from graphc.dtypes import DType, bool_, float32, float64, from_numpy, int32, int64, uint32
 from graphc.ir.scalar import Scalar
 from graphc.ops.numpy_scalar import NumpyScalar
 
 #: Floats that instructions compute with; 16-bit ones are converted, selected and stored only.
 FLOATS = (float32, float64)
+#: Complex numbers have no instructions: they are pairs of floats there.
+ALL = tuple(d for d in EVERY if not d.is_complex)
 INTEGERS = tuple(d for d in ALL if d.is_integer)
 HOST = host()
 AVX2 = Machine("x86-64-v3", "", frozenset({"avx2", "fma", "f16c"}))

@@ -49,7 +49,15 @@ w, bias = f32(2, 8, 8), f32(3, 8)
 INPUTS = (x, y, w, bias)
 
 
+def outer_and_again():
+    """A vector that a product takes, and what follows the product too."""
+    e = bias + bias
+    product = matmul(b.reshape(e, shape=(8, 1)), b.reshape(bias, shape=(1, 8)))
+    return [product * b.broadcast(e, shape=(8, 8))]
+
+
 CASES = {
+    "an operand of a product that its epilogue takes too": (outer_and_again, [["add"], ["dot", "multiply"]]),
     "pointwise chain": (lambda: [b.tanh(x + y) * 2.0], [["add", "multiply", "tanh"]]),
     "several outputs of one shape": (lambda: [x + y, b.exp(x + y)], [["add", "exp"]]),
     "a diamond": (lambda: [b.exp(x) + b.tanh(b.exp(x))], [["add", "exp", "tanh"]]),
