@@ -20,10 +20,11 @@ from graphc.frontend import context
 from graphc.frontend.autograd import TensorBuilder
 from graphc.frontend.promotion import as_tensor, describe
 from graphc.frontend.source import user_location
+from graphc.frontend.subtrace import Argument, subtrace
 from graphc.frontend.tensor import Tensor, apply, checked_dtype, record
 from graphc.frontend.trace import TraceBuilder, Traced
 from graphc.ir import registry
-from graphc.ir.op import Builder
+from graphc.ir.op import Builder, GraphBuilder, apply_graph
 from graphc.ir.types import TensorType
 
 __all__ = ["CustomOp", "ShapeDtype", "apply_effect", "custom_op", "host_call", "world"]
@@ -219,9 +220,36 @@ class CustomOp:
         self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]
     ) -> Sequence[Any]:
         """The user's rule on Tensors of the mode that the builder works in."""
+        full = [b.like(y, 0.0) if ct is None else ct for y, ct in zip(results, cotangents, strict=True)]
+        if type(b) is GraphBuilder:
+            return self._rule_in_graph(b, operands, results, full)
+        return self._rule_on_tensors(b, operands, results, full)
+
+    def _rule_in_graph(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], cotangents: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Of a call in a graph that something holds (the body of a loop): the rule is traced by itself."""
+        counts = len(operands), len(results)
+
+        def rule(*handles: Tensor) -> Sequence[Any]:
+            xs, rest = handles[: counts[0]], handles[counts[0] :]
+            return self._rule_on_tensors(TensorBuilder(), xs, rest[: counts[1]], rest[counts[1] :])
+
+        values = (*operands, *results, *cotangents)
+        sub = subtrace(rule, [Argument(b.type(x), "tensor") for x in values], name="the derivative of a custom op")
+        if sub.captures or sub.effects:
+            raise NoDerivativeError(
+                f"the derivative of {getattr(self, '__name__', 'a custom op')} uses tensors from outside, or has effects",
+                hint="In loops and under vmap it is a function of the cotangents, results and operands alone.",
+            )
+        found = apply_graph(b, sub.graph, values)
+        return [None if r.index is None else found[r.index] for r in sub.results]
+
+    def _rule_on_tensors(
+        self, b: Builder, operands: Sequence[Any], results: Sequence[Any], full: Sequence[Any]
+    ) -> Sequence[Any]:
         assert self._vjp is not None
         wrap, unwrap = world(b)
-        full = [b.like(y, 0.0) if ct is None else ct for y, ct in zip(results, cotangents, strict=True)]
         ys, cts = [wrap(y) for y in results], [wrap(ct) for ct in full]
         single = self._result(*[ShapeDtype(b.type(x).shape, b.type(x).dtype.numpy) for x in operands])  # type: ignore[arg-type]
         if _is_one(single):

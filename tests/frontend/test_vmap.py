@@ -389,6 +389,39 @@ def halved(x: Array) -> Array:
     return x / 2
 
 
+@gx.custom_op(result=lambda x: x, vjp=lambda ct, y, x: ct * gx.cos(x))
+def sine(x: Array) -> Array:
+    assert x.ndim == 1
+    return np.sin(x)
+
+
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_derivatives_of_custom_ops(mode: Any) -> None:
+    found = mode(gx.grad(lambda x: gx.vmap(sine)(x).sum()))(V)
+    np.testing.assert_allclose(plain(found), np.cos(V), rtol=1e-12)
+    found = mode(gx.vmap(gx.grad(lambda x: sine(x).sum())))(V)
+    np.testing.assert_allclose(plain(found), np.cos(V), rtol=1e-12)
+    found = mode(gx.grad(lambda x: gx.vmap(gx.grad(lambda y: sine(y).sum()))(x).sum()))(V)
+    np.testing.assert_allclose(plain(found), -np.sin(V), rtol=1e-12)
+
+
+@gx.custom_vjp
+def squared(x: Any) -> Any:
+    return x * x
+
+
+squared.defvjp(lambda x: (x * x, x), lambda x, ct: (7.0 * ct,))
+
+
+@pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
+def test_stated_derivatives_stay(mode: Any) -> None:
+    for f in (gx.grad(lambda x: gx.vmap(squared)(x).sum()), gx.vmap(gx.grad(lambda x: squared(x).sum()))):
+        np.testing.assert_array_equal(plain(mode(f)(V)), np.full_like(V, 7.0))
+    again = gx.checkpoint(lambda x: np.sin(np.sin(x)).sum())
+    for f in (gx.grad(lambda x: gx.vmap(again)(x).sum()), gx.vmap(gx.grad(again))):
+        np.testing.assert_allclose(plain(mode(f)(V)), np.cos(np.sin(V)) * np.cos(V), rtol=1e-12)
+
+
 @pytest.mark.parametrize("mode", [lambda g: g, gx.compile], ids=["dynamic", "compiled"])
 def test_custom_ops_see_one_example(mode: Any) -> None:
     np.testing.assert_array_equal(plain(mode(gx.vmap(lambda x: halved(x) + 1))(V)), V / 2 + 1)
