@@ -16,6 +16,15 @@ from graphc.nn.layers import Tanh as Tanh
 from graphc.nn.module import LoadResult as LoadResult
 from graphc.nn.module import Module as Module
 from graphc.nn.module import Parameter as Parameter
+from graphc.nn.normalization_layers import BatchNorm1d as BatchNorm1d
+from graphc.nn.normalization_layers import BatchNorm2d as BatchNorm2d
+from graphc.nn.normalization_layers import BatchNorm3d as BatchNorm3d
+from graphc.nn.normalization_layers import GroupNorm as GroupNorm
+from graphc.nn.normalization_layers import InstanceNorm1d as InstanceNorm1d
+from graphc.nn.normalization_layers import InstanceNorm2d as InstanceNorm2d
+from graphc.nn.normalization_layers import InstanceNorm3d as InstanceNorm3d
+from graphc.nn.normalization_layers import LayerNorm as LayerNorm
+from graphc.nn.normalization_layers import RMSNorm as RMSNorm
 from graphc.nn.spatial_layers import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from graphc.nn.spatial_layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from graphc.nn.spatial_layers import AdaptiveAvgPool3d as AdaptiveAvgPool3d

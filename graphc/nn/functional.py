@@ -18,6 +18,7 @@ from graphc.frontend.promotion import as_tensor, convert, describe, op
 from graphc.frontend.random import Generator, default_generator
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
+from graphc.nn.normalization import batch_norm, group_norm, instance_norm, layer_norm, normalize, rms_norm
 from graphc.nn.resize import interpolate, pixel_shuffle, pixel_unshuffle, upsample
 from graphc.nn.spatial import (
     adaptive_avg_pool1d,
@@ -52,6 +53,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "batch_norm",
     "binary_cross_entropy_with_logits",
     "check_probability",
     "conv1d",
@@ -65,8 +67,11 @@ __all__ = [
     "flatten",
     "fold",
     "gelu",
+    "group_norm",
+    "instance_norm",
     "interpolate",
     "l1_loss",
+    "layer_norm",
     "linear",
     "log_softmax",
     "max_pool1d",
@@ -74,10 +79,12 @@ __all__ = [
     "max_pool3d",
     "mse_loss",
     "nll_loss",
+    "normalize",
     "one_hot",
     "pixel_shuffle",
     "pixel_unshuffle",
     "relu",
+    "rms_norm",
     "sigmoid",
     "softmax",
     "softplus",

@@ -34,7 +34,7 @@ from graphc.frontend.source import user_location
 from graphc.frontend.structure import Tracked, bump_global
 from graphc.frontend.tensor import Tensor, native_array
 
-__all__ = ["LoadResult", "Module", "Parameter", "as_module"]
+__all__ = ["HookHandle", "LoadResult", "Module", "Parameter", "as_module"]
 
 Array = np.ndarray[Any, Any]
 M = TypeVar("M", bound="Module")
@@ -79,6 +79,20 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
+class HookHandle(NamedTuple):
+    """A hook that was registered."""
+
+    module: Any
+    when: str
+    key: int
+
+    def remove(self) -> None:
+        """Take the hook away; a second time does nothing."""
+        hooks = self.module.__dict__.get("_hooks", {}).get(self.when, {})
+        if hooks.pop(self.key, None) is not None:
+            self.module.bump()
+
+
 class Module(Tracked):
     """Base class of models and layers. Subclasses define `forward`.
 
@@ -109,7 +123,8 @@ class Module(Tracked):
         _watch(self)
         convert = context.converter.get()
         forward = self.forward if convert is None else convert(self.forward)
-        return forward(*args, **kwargs)
+        hooks = self.__dict__.get("_hooks")
+        return forward(*args, **kwargs) if hooks is None else _hooked(self, forward, hooks, args, kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the module's result."""
@@ -120,6 +135,25 @@ class Module(Tracked):
                 hint=f"Define `def forward(self, ...)` in class {type(self).__name__}.",
             )
         )
+
+    def register_forward_pre_hook(self, hook: Callable[[Any, tuple[Any, ...]], Any]) -> HookHandle:
+        """Call `hook(module, args)` before each `forward`; what it returns, if not None, takes the place of the arguments (a
+        tuple, or one value). Hooks are traced with the module."""
+        return _add_hook(self, "before", hook)
+
+    def register_forward_hook(self, hook: Callable[[Any, tuple[Any, ...], Any], Any]) -> HookHandle:
+        """Call `hook(module, args, output)` after each `forward`; what it returns, if not None, takes the place of the output.
+
+        >>> from graphc import nn
+        >>> layer = nn.ReLU()
+        >>> handle = layer.register_forward_hook(lambda module, args, output: output + 1.0)
+        >>> layer([-2.0, 2.0]).tolist()
+        [1.0, 3.0]
+        >>> handle.remove()
+        >>> layer([-2.0, 2.0]).tolist()
+        [0.0, 2.0]
+        """
+        return _add_hook(self, "after", hook)
 
     # -- attributes -----------------------------------------------------------------------------------------------------
 
@@ -387,6 +421,36 @@ class Module(Tracked):
             elif parameter.grad is not None:
                 parameter.grad = as_tensor(np.zeros(parameter.shape, parameter.dtype))
 
+    def to(self: M, dtype: Any) -> M:
+        """Convert all floating parameters and buffers; shared ones stay shared.
+
+        New tensors take the places of the old, without gradients: make optimisers afterwards.
+        """
+        if _current_trace() is not None:
+            raise self._refuse("to()", "is called while a function is being traced", "Convert the module outside.")
+        made: dict[int, Tensor] = {}
+        for module in self.modules():
+            for name, old in (*module._own_parameters(), *module._own_buffers(False)):
+                if old.type.dtype.is_float and old.dtype != np.dtype(dtype):
+                    if id(old) not in made:
+                        array = old.numpy().astype(dtype)
+                        parameter = isinstance(old, Parameter)
+                        made[id(old)] = Parameter(array, old.requires_grad) if parameter else Tensor(array)
+                    setattr(module, name, made[id(old)])
+        return self
+
+    def float(self: M) -> M:
+        """Floating parameters and buffers to float32."""
+        return self.to(np.float32)
+
+    def double(self: M) -> M:
+        """Floating parameters and buffers to float64."""
+        return self.to(np.float64)
+
+    def half(self: M) -> M:
+        """Floating parameters and buffers to float16."""
+        return self.to(np.float16)
+
     def apply(self: M, function: Callable[[Module], Any]) -> M:
         """Call `function` on each submodule, then on this module."""
         for child in self.children():
@@ -478,6 +542,29 @@ class Module(Tracked):
         if not lines:
             return f"{type(self).__name__}({extra})"
         return "\n".join([f"{type(self).__name__}(", *([f"  {extra}"] if extra else []), *lines, ")"])
+
+
+def _add_hook(module: Module, when: str, hook: Callable[..., Any]) -> HookHandle:
+    if _current_trace() is not None:
+        raise module._refuse("hooks", "change while a function is being traced", "Register hooks outside.")
+    hooks = module.__dict__.setdefault("_hooks", {}).setdefault(when, {})
+    key = 1 + max(hooks, default=-1)
+    hooks[key] = hook
+    module.bump()
+    return HookHandle(module, when, key)
+
+
+def _hooked(module: Module, forward: Callable[..., Any], hooks: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """`forward` with the hooks before and after it."""
+    for hook in list(hooks.get("before", {}).values()):
+        given = hook(module, args)
+        if given is not None:
+            args = given if isinstance(given, tuple) else (given,)
+    output = forward(*args, **kwargs)
+    for hook in list(hooks.get("after", {}).values()):
+        given = hook(module, args, output)
+        output = output if given is None else given
+    return output
 
 
 #: Attributes that watching itself reads.
