@@ -162,7 +162,7 @@ def _update(running: Tensor | None, new: Any, momentum: Any) -> None:
         return
     with context.no_grad():
         old: Any = running
-        step = momentum if isinstance(momentum, (int, float)) else convert(momentum, running.dtype)
+        step: Any = momentum if isinstance(momentum, (int, float)) else convert(momentum, running.dtype)
         running.assign(convert(old * (1 - step) + convert(new.detach(), running.dtype) * step, running.dtype))
 
 

@@ -67,7 +67,7 @@ class _Channels(Module):
             return
         with context.no_grad():
             for buffer, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
-                buffer.assign(np.full(buffer.shape, value, buffer.dtype))
+                buffer.assign(as_tensor(np.full(buffer.shape, value, buffer.dtype)))
 
     def _checked(self, input: Any) -> Tensor:
         x = as_tensor(input)
@@ -105,7 +105,8 @@ class _BatchNorm(_Channels):
                 count: Any = self.num_batches_tracked
                 self.num_batches_tracked.assign(count + 1)
                 if self.momentum is None:
-                    momentum = 1.0 / convert(self.num_batches_tracked, np.float64)
+                    seen: Any = convert(self.num_batches_tracked, np.float64)
+                    momentum = 1.0 / seen
         own = self.training or self.running_mean is None
         return functional.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, own, momentum, self.eps
