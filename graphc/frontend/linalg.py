@@ -212,6 +212,11 @@ def outer(x1: Any, x2: Any, /) -> Tensor:
     return _outer(x1, x2)
 
 
+def _root(x: Tensor) -> Tensor:
+    """The square root, with derivative 0 at 0: what a norm takes there."""
+    return elementwise.where(elementwise.equal(x, 0), x, elementwise.sqrt(x))
+
+
 @static_arguments("ord")
 def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Tensor:
     """Norms of vectors along axes (None: of all elements): (sum |x|^ord)^(1/ord); inf and -inf are the largest and the smallest
@@ -220,7 +225,7 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any
     if ord == 0:
         return convert(reducing.sum(not_equal(tensor, 0), axis=axis, keepdims=keepdims), tensor.type.dtype.part.numpy)
     if ord == 2:
-        return elementwise.sqrt(reducing.sum(reducing.squared_length(tensor), axis=axis, keepdims=keepdims))
+        return _root(reducing.sum(reducing.squared_length(tensor), axis=axis, keepdims=keepdims))
     size = elementwise.abs(tensor)
     if ord in (np.inf, -np.inf):
         return (reducing.max if ord > 0 else reducing.min)(size, axis=axis, keepdims=keepdims)
@@ -240,7 +245,7 @@ def _by_sums(axis: int, largest: bool) -> Callable[[Tensor], Tensor]:
 
 
 _MATRIX_NORMS: dict[Any, Callable[[Tensor], Tensor]] = {
-    "fro": lambda x: elementwise.sqrt(reducing.sum(reducing.squared_length(x), axis=(-2, -1))),
+    "fro": lambda x: _root(reducing.sum(reducing.squared_length(x), axis=(-2, -1))),
     "nuc": lambda x: reducing.sum(svdvals(x), axis=-1),
     np.inf: _by_sums(-1, largest=True),
     -np.inf: _by_sums(-1, largest=False),
