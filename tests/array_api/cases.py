@@ -7,7 +7,6 @@ cases dynamically and compiled: the compiled ones, hundreds in one graph, with e
 from __future__ import annotations
 
 import dataclasses
-import functools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ import pytest
 
 import graphc as gx
 from array_api import standard
-from graphc.errors import UnsupportedError
 from graphc.frontend import pytree
 
 #: How many calls one compiled graph holds.
@@ -133,15 +131,13 @@ MODES = [
     "compiled",
     pytest.param("all compiled", marks=pytest.mark.slow),
 ]
-SAMPLE = 150
+SAMPLE = 120
 
 
 def check(mode: str, cases: Iterable[Case], most: int = SAMPLE) -> None:
     """Run cases in a mode (`compiled`: `most` of them) and compare; all that differ are reported together."""
     listed = list(cases)
     assert listed, "no cases"
-    if mode != "dynamic" and not complex_compiles():
-        listed = [case for case in listed if not _is_complex(case)]
     if mode == "compiled" and len(listed) > most:
         listed = random.Random(len(listed)).sample(listed, most)
     faults = []
@@ -150,22 +146,6 @@ def check(mode: str, cases: Iterable[Case], most: int = SAMPLE) -> None:
         if fault is not None:
             faults.append(f"{case}: {fault}")
     assert not faults, f"{len(faults)} of {len(listed)} {mode} calls:\n" + "\n".join(faults[:60])
-
-
-@functools.cache
-def complex_compiles() -> bool:
-    """Whether this version compiles complex numbers."""
-    if not hasattr(gx, "complex64"):
-        return False
-    return not isinstance(
-        _caught(lambda: gx.compile(lambda x: x * x)(gx.ones(1, dtype=gx.complex64))), UnsupportedError
-    )
-
-
-def _is_complex(case: Case) -> bool:
-    leaves = pytree.flatten((case.args, case.kwargs, case.expected))[0]
-    dtypes = [leaf if isinstance(leaf, np.dtype) else getattr(leaf, "dtype", None) for leaf in leaves]
-    return any(d is not None and d.kind == "c" for d in dtypes)
 
 
 def difference(found: Any, expected: Any, ulps: float) -> str | None:

@@ -17,7 +17,7 @@ import pytest
 
 import graphc as gx
 from array_api import standard
-from array_api.cases import complex_compiles, of_kinds
+from array_api.cases import of_kinds
 
 inf, nan, pi = math.inf, math.nan, math.pi
 
@@ -346,8 +346,6 @@ def _wrong_complex(got: Any, wanted: str, a: float, b: float) -> bool:
 @pytest.mark.parametrize("dtype", of_kinds("c"))
 @pytest.mark.parametrize("name", COMPLEX)
 def test_complex(name: str, dtype: str, mode: str) -> None:
-    if mode == "compiled" and not complex_compiles():
-        pytest.skip("complex numbers are not compiled yet")
     rules = _rules(COMPLEX[name])
     samples = []
     for a, b in itertools.product(VALUES, UPPER):
