@@ -34,7 +34,6 @@ NOT_DRAWN: dict[str, str] = {
         ("as_parts", "conj", "eig", "eigvals", "fft", "from_parts", "imag", "irfft", "make_complex", "real", "rfft"),
         "complex numbers are not drawn: UNDRAWN_DTYPES",
     ),
-    "scan": "tests/frontend/test_control.py",
 }
 DRAWN: tuple[Op, ...] = tuple(op for op in registry.all_ops() if op.name not in NOT_DRAWN)
 #: Ops that move and combine elements are drawn more often than those that work on each by itself, calls of Python less.
@@ -537,6 +536,28 @@ def _while_loop(m: Maker, op: Op) -> Drawn:
         return None
 
 
+def _scan(m: Maker, op: Op) -> Drawn:
+    """Carried values that a held graph changes, a sequence and constants; some of what the graph makes is stacked."""
+    sequence = m.pick(lambda v: bool(v.shape) and 0 < int(v.shape[0]) <= 8)
+    if m.depth >= _DEPTH or sequence is None:
+        return None
+    rank = len(sequence.shape)
+    first = {"start": (0,) * rank, "size": (1, *sequence.shape[1:]), "step": (1,) * rank}
+    element = m.apply("reshape", (m.apply("slice", (sequence,), **first),), shape=sequence.shape[1:])
+    carries = [m.within(x, -50.0, 50.0) for x in _captures(m)]
+    constants = [x for x in _captures(m) if x not in carries]
+    operands = [*carries, element, *constants]
+    inner = _held(m, operands, varying=True)
+    new = [_bounded(inner, inner.some(x.dtype, x.shape)) for x in carries]  # type: ignore[arg-type]
+    stacked = inner.ends()[: m.random.randint(0, 2)]
+    body = Graph(tuple(x.type for x in operands), (*new, *stacked), "body")
+    attrs = {"carries": len(carries), "stacked": 1, "length": sequence.shape[0], "reverse": m.random.random() < 0.5}
+    try:
+        return m.node(op, (*carries, sequence, *constants), body=body, **attrs).results
+    except GraphcError:  # a later turn leaves an op's domain: an index is out of range
+        return None
+
+
 def _bounded(m: Maker, x: Value) -> Value:
     """A float that stays moderate however often it is fed back."""
     if not x.dtype.is_float:
@@ -569,6 +590,7 @@ _STEPS: dict[str, Callable[[Maker, Op], Drawn]] = {
     "random_bits": _random_bits,
     "resample": _resample,
     "reshape": _reshape,
+    "scan": _scan,
     "slice": _slice,
     "stop_gradient": _copied,
     "transpose": _transpose,

@@ -112,10 +112,32 @@ def _twin(node: Node, operands: Sequence[Any]) -> list[Any]:
             operands = [*_run(node.attrs["body"], operands), *operands[carried:]]
             steps += 1
         return [*operands[:carried], np.asarray(steps)]
+    if op.name == "scan":
+        return _turns(node, operands)
     if isinstance(op, Elementwise) and not op.exact:
         found = op.scalar(_SCALAR, *lengthened(op, operands), **node.attrs)
         return [np.array(np.broadcast_to(found, operands[0].shape), node.results[0].dtype.numpy)]
     return [None if y is None else np.asarray(y) for y in op.evaluate(operands, node.attrs)]
+
+
+def _turns(node: Node, operands: Sequence[Any]) -> list[Any]:
+    """A scan, turn after turn."""
+    carries, end = node.attrs["carries"], node.attrs["carries"] + node.attrs["stacked"]
+    state, rows = list(operands[:carries]), {}
+    for t in _order(node):
+        elements = [x[t, ...] for x in operands[carries:end]]
+        found = _run(node.attrs["body"], [*state, *elements, *operands[end:]])
+        state, rows[t] = found[:carries], found[carries:]
+    stacks = [np.zeros(t.shape, t.dtype.numpy) for t in node.types[carries:]]  # type: ignore[union-attr, type-var]
+    for t, row in rows.items():
+        for stack, y in zip(stacks, row, strict=True):
+            stack[t] = y
+    return [*state, *stacks]
+
+
+def _order(node: Node) -> range:
+    length: int = node.attrs["length"]
+    return range(length - 1, -1, -1) if node.attrs["reverse"] else range(length)
 
 
 # -- the walk ---------------------------------------------------------------------------------------------------------
@@ -150,6 +172,8 @@ def _results(node: Node, xs: list[Shadow], contract: bool) -> list[Shadow]:
         return _branches(node, xs, contract)
     if node.op.name == "while_loop":
         return _loop(node, xs, contract)
+    if node.op.name == "scan":
+        return _scan(node, xs, contract)
     return _node(node, xs, contract)
 
 
@@ -185,6 +209,27 @@ def _loop(node: Node, xs: list[Shadow], contract: bool) -> list[Shadow]:
     if sure:
         return [*(Shadow(s.value, s.bits and bits, s.lo, s.hi) for s in xs[:carried]), count]
     return [*(Shadow(s.value, s.bits and bits, *_nothing(s.value)) for s in xs[:carried]), count]
+
+
+def _scan(node: Node, xs: list[Shadow], contract: bool) -> list[Shadow]:
+    """Turn after turn; the stacks' bounds are those of their rows."""
+    carries, end = node.attrs["carries"], node.attrs["carries"] + node.attrs["stacked"]
+    state, rows = xs[:carries], {}
+    for t in _order(node):
+        elements = [Shadow(s.value[t, ...], s.bits, s.lo[t, ...], s.hi[t, ...]) for s in xs[carries:end]]
+        found = _outputs(node.attrs["body"], [*state, *elements, *xs[end:]], contract)
+        state, rows[t] = found[:carries], found[carries:]
+    columns = zip(*(rows[t] for t in sorted(rows)), strict=True)
+    stacks = [
+        Shadow(
+            np.stack([s.value for s in column]),
+            all(s.bits for s in column),
+            np.stack([s.lo for s in column]),
+            np.stack([s.hi for s in column]),
+        )
+        for column in columns
+    ]
+    return [*state, *stacks]
 
 
 def _nothing(value: Array) -> Interval:
