@@ -46,7 +46,7 @@ class Split(Rewriter):
         if not has_complex(graph):
             return graph
         split = _Splitter(self, graph, journal).run()
-        return Simplify().apply(ConstantFold().apply(split, journal), journal)
+        return Simplify().apply(ConstantFold(inexact=False).apply(split, journal), journal)
 
 
 def has_complex(graph: Graph) -> bool:
