@@ -11,8 +11,19 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import DTypeError, OptionError, ShapeError, StructureError, message
+from graphc.frontend import elementwise
 from graphc.frontend.promotion import as_tensor, convert, describe, op, result_dtype
-from graphc.frontend.shaping import flip, integer, moveaxis, normalize_axes, normalize_axis, permute_dims, reshape
+from graphc.frontend.shaping import (
+    broadcast_to,
+    expand_dims,
+    flip,
+    integer,
+    moveaxis,
+    normalize_axes,
+    normalize_axis,
+    permute_dims,
+    reshape,
+)
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.ops.windows import window_count
@@ -28,9 +39,13 @@ __all__ = [
     "reduce_window",
     "sliding_window_view",
     "windows_of",
+    "winners",
 ]
 
 Pairs = tuple[tuple[int, int], ...]
+
+#: A position beyond all arrays; sums of it for a few axes are, too, and fit int64.
+_NOWHERE = 2**58
 
 _REDUCERS = ("max", "min", "sum", "prod", "any", "all")
 
@@ -325,6 +340,53 @@ def pooled(
         return op(f"window_{reducer}", wide, axes=axes, sizes=sizes, steps=steps, dilations=dilations)
     taken, inside = windows_of(wide, axes, sizes, steps, dilations)
     return op(reducer, taken, axes=inside)
+
+
+def winners(
+    name: str,
+    x: Tensor,
+    axes: tuple[int, ...],
+    windows: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    pairs: Pairs,
+) -> Tensor:
+    """Where the greatest element of each window is, the first of equal ones and the first NaN: row-major positions, as int64,
+    over `axes` of x without its padding. Arguments as for `pooled`.
+
+    It is the least position of those whose element is the greatest, so that one reduction follows the other.
+
+    Raises
+    ------
+    ShapeError
+        If a window is larger than the padded x, or lies in the padding alone.
+    """
+    sizes, steps, dilations = windows
+    wide = padded(x, axes, pairs, _neutral("max", x.dtype))
+    check_windows(name, wide, axes, sizes, dilations)
+    taken, inside = windows_of(wide, axes, sizes, steps, dilations)
+    best = expand_dims(op("max", taken, axes=inside), axis=inside)
+    wins = elementwise.equal(taken, best)
+    if x.dtype.kind == "f":
+        wins = elementwise.logical_or(wins, elementwise.not_equal(taken, taken))
+    position: Any = np.int64(0)
+    stride = 1
+    for k in reversed(range(len(axes))):
+        extent = x.shape[axes[k]]
+        tap = np.arange(sizes[k]) * dilations[k] - pairs[k][0]
+        places = np.arange(taken.shape[inside[k] - 1])[:, None] * steps[k] + tap
+        real = (places >= 0) & (places < extent)
+        if not real.any(axis=1).all():
+            raise ShapeError(
+                message(
+                    f"{name}: a window along axis {axes[k]} lies in the padding alone, so nothing in it has an index",
+                    operands=[("x", describe(x))],
+                    location=user_location(),
+                    hint="Make the padding or the dilation smaller.",
+                )
+            )
+        term = np.where(real, places * stride, _NOWHERE)
+        position = elementwise.add(position, term.reshape(*term.shape, *(1,) * (taken.ndim - inside[k] - 1)))
+        stride *= extent
+    return op("min", broadcast_to(elementwise.where(wins, position, 2 * _NOWHERE), taken.shape), axes=inside)
 
 
 def check_windows(name: str, x: Tensor, axes: Sequence[int], sizes: Sequence[int], dilations: Sequence[int]) -> None:

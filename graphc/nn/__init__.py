@@ -44,6 +44,9 @@ from graphc.nn.spatial_layers import Fold as Fold
 from graphc.nn.spatial_layers import MaxPool1d as MaxPool1d
 from graphc.nn.spatial_layers import MaxPool2d as MaxPool2d
 from graphc.nn.spatial_layers import MaxPool3d as MaxPool3d
+from graphc.nn.spatial_layers import MaxUnpool1d as MaxUnpool1d
+from graphc.nn.spatial_layers import MaxUnpool2d as MaxUnpool2d
+from graphc.nn.spatial_layers import MaxUnpool3d as MaxUnpool3d
 from graphc.nn.spatial_layers import PixelShuffle as PixelShuffle
 from graphc.nn.spatial_layers import PixelUnshuffle as PixelUnshuffle
 from graphc.nn.spatial_layers import Unfold as Unfold

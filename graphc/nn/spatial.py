@@ -49,7 +49,7 @@ Array = Any
 Sizes = tuple[int, ...]
 
 
-def _batched(name: str, input: Array, rank: int) -> tuple[Tensor, bool]:
+def with_samples(name: str, input: Array, rank: int) -> tuple[Tensor, bool]:
     """The input with an axis of samples, and whether it had one."""
     x = as_tensor(input)
     if x.ndim not in (rank + 1, rank + 2):
@@ -65,7 +65,7 @@ def _batched(name: str, input: Array, rank: int) -> tuple[Tensor, bool]:
     return (shaping.expand_dims(x, axis=0) if single else x), not single
 
 
-def _unbatched(y: Tensor, batched: bool) -> Tensor:
+def without_samples(y: Tensor, batched: bool) -> Tensor:
     return y if batched else shaping.squeeze(y, axis=0)
 
 
@@ -113,7 +113,7 @@ def _conv(
     groups: int,
 ) -> Tensor:
     name = f"conv{rank}d"
-    x, batched = _batched(name, input, rank)
+    x, batched = with_samples(name, input, rank)
     w = _weights(name, weight, rank)
     steps = per_axis(name, "stride", stride, rank, least=1)
     if isinstance(padding, str):
@@ -128,7 +128,7 @@ def _conv(
     else:
         padding = per_axis(name, "padding", padding, rank, least=0)
     y = windowing.conv(x, w, strides=steps, padding=padding, kernel_dilation=dilation, groups=groups)
-    return _unbatched(_with_bias(y, bias, name), batched)
+    return without_samples(_with_bias(y, bias, name), batched)
 
 
 def conv1d(
@@ -197,7 +197,7 @@ def _conv_transpose(
     dilation: Any,
 ) -> Tensor:
     name = f"conv_transpose{rank}d"
-    x, batched = _batched(name, input, rank)
+    x, batched = with_samples(name, input, rank)
     w = _weights(name, weight, rank)
     steps = per_axis(name, "stride", stride, rank, least=1)
     dilations = per_axis(name, "dilation", dilation, rank, least=1)
@@ -230,7 +230,7 @@ def _conv_transpose(
         reach = (k - 1) * d
         pairs.append((reach - p, reach - p + e))
     y = windowing.conv(x, flipped, padding=tuple(pairs), input_dilation=steps, kernel_dilation=dilations, groups=groups)
-    return _unbatched(_with_bias(y, bias, name), batched)
+    return without_samples(_with_bias(y, bias, name), batched)
 
 
 def conv_transpose1d(
@@ -279,7 +279,7 @@ def conv_transpose3d(
 # -- pooling ------------------------------------------------------------------------------------------------------------
 
 
-def _pool_sizes(
+def pool_sizes(
     name: str, rank: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> tuple[Sizes, Sizes, Sizes, Sizes]:
     sizes = per_axis(name, "kernel_size", kernel_size, rank, least=1)
@@ -322,21 +322,16 @@ def _max_pool(
     dilation: Any,
     ceil_mode: bool,
     return_indices: bool,
-) -> Tensor:
+) -> Any:
     name = f"max_pool{rank}d"
-    if return_indices:
-        raise UnsupportedError(
-            message(
-                f"{name}: return_indices is not supported",
-                location=user_location(),
-                hint="The gradient goes to the first greatest element without them.",
-            )
-        )
-    x, batched = _batched(name, input, rank)
-    sizes, steps, pads, dilations = _pool_sizes(name, rank, kernel_size, stride, padding, dilation)
+    x, batched = with_samples(name, input, rank)
+    sizes, steps, pads, dilations = pool_sizes(name, rank, kernel_size, stride, padding, dilation)
     pairs = _pool_pairs(x.shape[2:], sizes, steps, pads, dilations, ceil_mode)
-    axes = tuple(range(2, rank + 2))
-    return _unbatched(windowing.pooled(name, x, "max", axes, (sizes, steps, dilations), pairs), batched)
+    axes, windows = tuple(range(2, rank + 2)), (sizes, steps, dilations)
+    values = without_samples(windowing.pooled(name, x, "max", axes, windows, pairs), batched)
+    if not return_indices:
+        return values
+    return values, without_samples(windowing.winners(name, x, axes, windows, pairs), batched)
 
 
 def max_pool1d(
@@ -347,7 +342,7 @@ def max_pool1d(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     """The greatest element of each window of [N, C, L]; NaN if one is NaN.
 
     Parameters
@@ -358,8 +353,16 @@ def max_pool1d(
         At both ends, of elements that are never the greatest; at most half of the kernel size.
     ceil_mode
         Round the number of windows up.
+    return_indices
+        Give a pair: the greatest elements, and their row-major positions in the axes that are pooled, as int64 (of equal
+        ones the first, as of NaNs), which `max_unpool1d` takes.
 
     The gradient goes to the first greatest element of a window.
+
+    >>> import graphc as gx
+    >>> from graphc.nn import functional as F
+    >>> F.max_pool1d(gx.tensor([[1.0, 3.0, 2.0, 2.0]]), 2, return_indices=True)[1]
+    Tensor([[1, 2]], dtype=int64)
     """
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -372,7 +375,7 @@ def max_pool2d(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     """The greatest element of each window of [N, C, H, W]; see `max_pool1d`."""
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -385,7 +388,7 @@ def max_pool3d(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
     """The greatest element of each window of [N, C, D, H, W]; see `max_pool1d`."""
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -401,13 +404,13 @@ def _avg_pool(
     divisor_override: int | None = None,
 ) -> Tensor:
     name = f"avg_pool{rank}d"
-    x, batched = _batched(name, input, rank)
-    sizes, steps, pads, ones = _pool_sizes(name, rank, kernel_size, stride, padding, 1)
+    x, batched = with_samples(name, input, rank)
+    sizes, steps, pads, ones = pool_sizes(name, rank, kernel_size, stride, padding, 1)
     pairs = _pool_pairs(x.shape[2:], sizes, steps, pads, ones, ceil_mode)
     axes = tuple(range(2, rank + 2))
     total = windowing.pooled(name, x, "sum", axes, (sizes, steps, ones), pairs)
     if divisor_override is not None:
-        return _unbatched(elementwise.divide(total, divisor_override), batched)
+        return without_samples(elementwise.divide(total, divisor_override), batched)
     divisor = np.ones(())
     for extent, size, step, (low, high), pad in zip(x.shape[2:], sizes, steps, pairs, pads, strict=True):
         counts = np.ones(low + extent + high)
@@ -417,7 +420,7 @@ def _avg_pool(
     if (divisor == divisor.max(initial=0)).all():
         divisor = divisor.max(initial=0)
     exact = np.asarray(divisor, total.dtype if total.dtype.kind == "f" else np.float64)
-    return _unbatched(elementwise.divide(total, exact), batched)
+    return without_samples(elementwise.divide(total, exact), batched)
 
 
 def avg_pool1d(
@@ -466,7 +469,7 @@ def _adaptive(
     name: str, rank: int, input: Array, output_size: Any, reduce: Callable[[Tensor, int, int], Tensor]
 ) -> Tensor:
     """Axis after axis, the last one first; `reduce(x, axis, size)`."""
-    x, batched = _batched(name, input, rank)
+    x, batched = with_samples(name, input, rank)
     given = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * rank
     if len(given) == rank:
         given = tuple(n if s is None else s for s, n in zip(given, x.shape[2:], strict=True))
@@ -482,7 +485,7 @@ def _adaptive(
                 )
             )
         x = reduce(x, axis, sizes[axis - 2])
-    return _unbatched(x, batched)
+    return without_samples(x, batched)
 
 
 def _bounds(extent: int, size: int) -> list[tuple[int, int]]:
@@ -559,13 +562,13 @@ def adaptive_max_pool3d(input: Array, output_size: Any) -> Tensor:
 
 def unfold(input: Array, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """The windows of [N, C, H, W] as columns: [N, C * KH * KW, number of windows] (im2col)."""
-    x, batched = _batched("unfold", input, 2)
+    x, batched = with_samples("unfold", input, 2)
     sizes, dilations, pads, steps = _fold_sizes("unfold", kernel_size, dilation, padding, stride)
     wide = windowing.padded(x, (2, 3), tuple((p, p) for p in pads), 0)
     windowing.check_windows("unfold", wide, (2, 3), sizes, dilations)
     taken, _ = windowing.windows_of(wide, (2, 3), sizes, steps, dilations)
     n, c, rows, kh, columns, kw = taken.shape
-    return _unbatched(
+    return without_samples(
         shaping.reshape(shaping.permute_dims(taken, (0, 1, 3, 5, 2, 4)), (n, c * kh * kw, rows * columns)), batched
     )
 
@@ -574,7 +577,7 @@ def fold(
     input: Array, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Tensor:
     """The adjoint of `unfold`: columns [N, C * KH * KW, number of windows] added where the windows of [N, C, H, W] were."""
-    x, batched = _batched("fold", input, 1)
+    x, batched = with_samples("fold", input, 1)
     sizes, dilations, pads, steps = _fold_sizes("fold", kernel_size, dilation, padding, stride)
     extents = per_axis("fold", "output_size", output_size, 2, least=1)
     wide = [e + 2 * p for e, p in zip(extents, pads, strict=True)]
@@ -594,7 +597,7 @@ def fold(
     for axis in (1, 0):
         taken = overlap_add(b, taken, 2 + 2 * axis, steps[axis], dilations[axis], wide[axis])
     start = (0, 0, *pads)
-    return _unbatched(op("slice", taken, start=start, size=(n, channels, *extents), step=(1,) * 4), batched)
+    return without_samples(op("slice", taken, start=start, size=(n, channels, *extents), step=(1,) * 4), batched)
 
 
 def _fold_sizes(name: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> tuple[Sizes, ...]:

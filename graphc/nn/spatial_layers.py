@@ -36,6 +36,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "PixelShuffle",
     "PixelUnshuffle",
     "Unfold",
@@ -242,6 +245,45 @@ class _Function(Module):
     def extra_repr(self) -> str:
         """The options that were given."""
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+
+
+class _Unpool(Module):
+    """The inverse of a max pooling of `rank` axes."""
+
+    rank: ClassVar[int]
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+
+    def forward(self, input: Any, indices: Any, output_size: Any = None) -> Tensor:
+        """`functional.max_unpool` of the layer's rank."""
+        function = getattr(functional, f"max_unpool{self.rank}d")
+        found: Tensor = function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+        return found
+
+    def extra_repr(self) -> str:
+        """Sizes."""
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_Unpool):
+    """`functional.max_unpool1d` as a layer of (input, indices, output_size)."""
+
+    rank = 1
+
+
+class MaxUnpool2d(_Unpool):
+    """`functional.max_unpool2d` as a layer of (input, indices, output_size)."""
+
+    rank = 2
+
+
+class MaxUnpool3d(_Unpool):
+    """`functional.max_unpool3d` as a layer of (input, indices, output_size)."""
+
+    rank = 3
 
 
 _MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
