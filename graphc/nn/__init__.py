@@ -2,6 +2,11 @@
 
 from graphc.nn import functional as functional
 from graphc.nn import init as init
+from graphc.nn.attention_layers import Embedding as Embedding
+from graphc.nn.attention_layers import KeyValueCache as KeyValueCache
+from graphc.nn.attention_layers import MultiheadAttention as MultiheadAttention
+from graphc.nn.attention_layers import RotaryEmbedding as RotaryEmbedding
+from graphc.nn.attention_layers import SinusoidalEncoding as SinusoidalEncoding
 from graphc.nn.containers import ModuleList as ModuleList
 from graphc.nn.containers import Sequential as Sequential
 from graphc.nn.layers import GELU as GELU
@@ -51,3 +56,8 @@ from graphc.nn.spatial_layers import PixelShuffle as PixelShuffle
 from graphc.nn.spatial_layers import PixelUnshuffle as PixelUnshuffle
 from graphc.nn.spatial_layers import Unfold as Unfold
 from graphc.nn.spatial_layers import Upsample as Upsample
+from graphc.nn.transformer import Transformer as Transformer
+from graphc.nn.transformer import TransformerDecoder as TransformerDecoder
+from graphc.nn.transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from graphc.nn.transformer import TransformerEncoder as TransformerEncoder
+from graphc.nn.transformer import TransformerEncoderLayer as TransformerEncoderLayer

@@ -18,6 +18,7 @@ from graphc.frontend.promotion import as_tensor, convert, describe, op
 from graphc.frontend.random import Generator, default_generator
 from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
+from graphc.nn.attention import embedding, rotary_embedding, scaled_dot_product_attention, sinusoidal_encoding
 from graphc.nn.normalization import batch_norm, group_norm, instance_norm, layer_norm, normalize, rms_norm
 from graphc.nn.resize import interpolate, pixel_shuffle, pixel_unshuffle, upsample
 from graphc.nn.spatial import (
@@ -65,6 +66,7 @@ __all__ = [
     "conv_transpose3d",
     "cross_entropy",
     "dropout",
+    "embedding",
     "flatten",
     "fold",
     "gelu",
@@ -89,7 +91,10 @@ __all__ = [
     "pixel_unshuffle",
     "relu",
     "rms_norm",
+    "rotary_embedding",
+    "scaled_dot_product_attention",
     "sigmoid",
+    "sinusoidal_encoding",
     "softmax",
     "softplus",
     "tanh",

@@ -91,3 +91,62 @@ CASES: list[LayerCase] = [
     LayerCase("RMSNorm", ((3, 4, 5),), ((4, 5),), {"eps": 0.01}, note="two-axes"),
     LayerCase("RMSNorm", ((2, 7),), (7,), {"elementwise_affine": False}, note="plain"),
 ]
+
+#: Masks, in PyTorch's sense: of layers true where one may not look.
+CAUSAL = np.triu(np.ones((4, 4), bool), 1)
+ADDED = random("mask", (4, 4), 1.0)
+PADDED = np.array([[False, False, False, True], [False, False, False, False]])
+SQUARE = (2, 4, 6)
+
+CASES += [
+    LayerCase("Embedding", (np.array([[1, 4], [0, 1]]),), (5, 3)),
+    LayerCase("Embedding", (np.array([[1, 4, 2], [0, 1, 2]]),), (5, 3), {"padding_idx": 2}, note="padding"),
+    LayerCase("MultiheadAttention", (SQUARE, SQUARE, SQUARE), (6, 2), {"batch_first": True}),
+    LayerCase("MultiheadAttention", ((4, 2, 6), (5, 2, 6), (5, 2, 6)), (6, 3), note="length-first"),
+    LayerCase("MultiheadAttention", ((4, 6), (4, 6), (4, 6)), (6, 2), {"bias": False}, note="single"),
+    LayerCase("MultiheadAttention", ((4, 2, 6), (5, 2, 3), (5, 2, 4)), (6, 2), {"kdim": 3, "vdim": 4}, note="sizes"),
+    LayerCase(
+        "MultiheadAttention",
+        (SQUARE, SQUARE, SQUARE),
+        (6, 2),
+        {"batch_first": True, "add_bias_kv": True, "add_zero_attn": True},
+        {"attn_mask": CAUSAL, "key_padding_mask": PADDED, "average_attn_weights": False},
+        note="masks",
+    ),
+    LayerCase(
+        "MultiheadAttention",
+        (SQUARE, SQUARE, SQUARE),
+        (6, 2),
+        {"batch_first": True},
+        {"attn_mask": ADDED, "need_weights": False},
+        note="added",
+    ),
+]
+SMALL = {"dim_feedforward": 5, "dropout": 0.0, "batch_first": True}
+CASES += [
+    LayerCase("TransformerEncoderLayer", (SQUARE,), (6, 2), {**SMALL, "activation": "gelu"}),
+    LayerCase(
+        "TransformerEncoderLayer",
+        (SQUARE,),
+        (6, 3),
+        {**SMALL, "norm_first": True, "bias": False},
+        {"src_mask": CAUSAL, "src_key_padding_mask": PADDED},
+        note="norm-first",
+    ),
+    LayerCase(
+        "TransformerDecoderLayer",
+        (SQUARE, (2, 3, 6)),
+        (6, 2),
+        SMALL,
+        {"tgt_mask": CAUSAL, "tgt_key_padding_mask": PADDED},
+    ),
+    LayerCase("TransformerDecoderLayer", (SQUARE, (2, 3, 6)), (6, 2), {**SMALL, "norm_first": True}, note="norm-first"),
+    LayerCase(
+        "Transformer",
+        (SQUARE, SQUARE),
+        (6, 2, 2, 2),
+        SMALL,
+        {"tgt_mask": CAUSAL, "src_key_padding_mask": PADDED},
+        ulps=256,
+    ),
+]
