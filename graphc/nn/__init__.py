@@ -30,6 +30,12 @@ from graphc.nn.normalization_layers import InstanceNorm2d as InstanceNorm2d
 from graphc.nn.normalization_layers import InstanceNorm3d as InstanceNorm3d
 from graphc.nn.normalization_layers import LayerNorm as LayerNorm
 from graphc.nn.normalization_layers import RMSNorm as RMSNorm
+from graphc.nn.recurrent import GRU as GRU
+from graphc.nn.recurrent import LSTM as LSTM
+from graphc.nn.recurrent import RNN as RNN
+from graphc.nn.recurrent import GRUCell as GRUCell
+from graphc.nn.recurrent import LSTMCell as LSTMCell
+from graphc.nn.recurrent import RNNCell as RNNCell
 from graphc.nn.spatial_layers import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from graphc.nn.spatial_layers import AdaptiveAvgPool2d as AdaptiveAvgPool2d
 from graphc.nn.spatial_layers import AdaptiveAvgPool3d as AdaptiveAvgPool3d

@@ -150,3 +150,21 @@ CASES += [
         ulps=256,
     ),
 ]
+
+CASES += [
+    *(LayerCase(f"{kind}Cell", ((2, 3), (2, 4)), (3, 4)) for kind in ("RNN", "GRU")),
+    LayerCase("RNNCell", ((3,),), (3, 4), {"bias": False, "nonlinearity": "relu"}, note="single"),
+    LayerCase("GRUCell", ((2, 3),), (3, 4), {"bias": False}, note="no-state"),
+    LayerCase("LSTMCell", ((2, 3),), (3, 4)),
+    LayerCase("LSTMCell", ((2, 3),), (3, 4), call={"hx": (ADDED[:2], ADDED[2:])}, note="state"),
+    LayerCase("RNN", ((5, 2, 3),), (3, 4), {"nonlinearity": "relu"}, note="relu"),
+    LayerCase("LSTM", ((5, 2, 3),), (3, 4), call={"hx": (ADDED[:2][None], ADDED[2:][None])}, note="state"),
+    LayerCase("GRU", ((5, 2, 3), (1, 2, 4)), (3, 4), note="state"),
+    LayerCase("LSTM", ((5, 3),), (3, 4), {"num_layers": 2}, note="single"),
+]
+for kind in ("RNN", "LSTM", "GRU"):
+    deep = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    CASES += [
+        LayerCase(kind, ((5, 2, 3),), (3, 4)),
+        LayerCase(kind, ((2, 5, 3),), (3, 2), {**deep, "bias": False}, note="deep"),
+    ]
