@@ -7,7 +7,7 @@ for graphs have kinks and jumps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ Array = np.ndarray[Any, Any]
 
 #: Ops that are not drawn here, and why.
 LEFT_OUT = {
-    **dict.fromkeys(("cond", "while_loop"), "no derivative in graphs yet"),
     **dict.fromkeys(
         ("pure_call", "host_call", "debug_print"), "functions of the user have no derivative unless he gives one"
     ),
@@ -107,12 +106,10 @@ def in_float64(graph: Graph) -> Graph:
         return float64 if dtype.is_float else dtype
 
     def visit(node: Node, operands: tuple[Value, ...]) -> Sequence[Value]:
-        attrs = {name: wide(a) if isinstance(a, DType) else a for name, a in node.attrs.items()}
+        attrs = {name: _widened(a, wide) for name, a in node.attrs.items()}
         if node.op.name == "constant":
             literal: Literal = attrs["value"]
             return [constant(literal.array.astype(wide(literal.type.dtype).numpy))]
-        if node.op.name == "composite":
-            attrs["body"] = in_float64(attrs["body"])
         if node.op.name == "random_bits" or not any(isinstance(a, DType) for a in attrs.values()):
             attrs = {**attrs, **{k: a for k, a in node.attrs.items() if isinstance(a, DType)}}
         results = make(node.op, operands, **attrs).results
@@ -120,6 +117,12 @@ def in_float64(graph: Graph) -> Graph:
 
     inputs = tuple(TensorType(wide(t.dtype), t.shape) for t in graph.inputs)  # type: ignore[union-attr]
     return rebuild(graph, visit, inputs=inputs, input_values=[input_value(k, t) for k, t in enumerate(inputs)])
+
+
+def _widened(attribute: Any, wide: Callable[[DType], DType]) -> Any:
+    if isinstance(attribute, Graph):
+        return in_float64(attribute)
+    return wide(attribute) if isinstance(attribute, DType) else attribute
 
 
 def _converted(x: Value, dtype: DType) -> Value:
