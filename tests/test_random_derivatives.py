@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 
 #: Ops that are not drawn here, and why.
 LEFT_OUT = {
+    "custom_call": "its derivative is the user's rule, and a drawn one has none",
     **dict.fromkeys(
         ("pure_call", "host_call", "debug_print"), "functions of the user have no derivative unless he gives one"
     ),
