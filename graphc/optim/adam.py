@@ -12,18 +12,19 @@ from graphc.frontend.source import user_location
 from graphc.frontend.tensor import Tensor
 from graphc.optim.optimizer import Optimizer, ParamGroup
 
-__all__ = ["Adam", "AdamW"]
+__all__ = ["Adam", "AdamW", "pair", "remainder"]
 
 _sqrt = FUNCTIONS["sqrt"]
 
 
-def _remainder(beta: Any, steps: Any) -> Any:
+def remainder(beta: Any, steps: Any) -> Any:
     """1 - beta**t, the weight that t updates have in a moment."""
     decayed: Any = power(beta, steps)
     return 1.0 - decayed
 
 
-def _pair(betas: Any) -> tuple[float, float]:
+def pair(betas: Any) -> tuple[float, float]:
+    """The two rates of `betas`; OptionError if it is something else."""
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise OptionError(
             message(
@@ -67,13 +68,13 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": _pair(betas), "eps": eps, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "betas": pair(betas), "eps": eps, "weight_decay": weight_decay})
 
     def allocate(self, group: ParamGroup) -> None:
         """First and second moment of each parameter."""
         for p in group.params:
-            self._buffer(p, "exp_avg")
-            self._buffer(p, "exp_avg_sq")
+            self._buffer(group, p, "exp_avg")
+            self._buffer(group, p, "exp_avg_sq")
 
     def update(self, group: ParamGroup, present: list[tuple[int, Tensor, Tensor]]) -> None:
         """One step."""
@@ -86,34 +87,41 @@ class Adam(Optimizer):
         """What the updates of all parameters share, in float64; `rate` and `epsilon` have an element for each parameter."""
         beta1, beta2 = group.rate("betas")
         lr = group.rate("lr")
-        correction: Any = _sqrt(_remainder(beta2, steps))
+        correction: Any = _sqrt(remainder(beta2, steps))
         factors = {
             "beta1": beta1,
             "rest1": 1.0 - beta1,
             "beta2": beta2,
             "rest2": 1.0 - beta2,
-            "rate": lr * correction / _remainder(beta1, steps),
+            "rate": lr * correction / remainder(beta1, steps),
             "epsilon": group.rate("eps") * correction,
         }
         if group.uses("weight_decay"):
             decay = group.rate("weight_decay")
-            factors["decay"] = 1.0 - lr * decay if self.decoupled else decay
+            factors["decay"] = 1.0 - lr * decay if self._decouples(group) else decay
         return factors
+
+    def _decouples(self, group: ParamGroup) -> bool:
+        return self.decoupled
 
     def _update_one(self, group: ParamGroup, i: int, p: Tensor, g: Any, f: dict[str, Any]) -> None:
         old: Any = p
         if group.uses("weight_decay"):
-            if self.decoupled:
+            if self._decouples(group):
                 old = old * f["decay"]
             else:
                 g = g + f["decay"] * old
         m, v = self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]
         new_m = f["beta1"] * m + f["rest1"] * g
         new_v = f["beta2"] * v + f["rest2"] * (g * g)
-        new = old - f["rate"][i] * new_m / (_sqrt(new_v) + f["epsilon"][i])
+        new = self._moved(i, old, g, new_m, _sqrt(new_v), f)
         m.assign(new_m)
         v.assign(new_v)
         p.assign(new)
+
+    def _moved(self, i: int, old: Any, g: Any, m: Any, root: Any, f: dict[str, Any]) -> Any:
+        """The new parameter, of its gradient, its first moment and the root of the second."""
+        return old - f["rate"][i] * m / (root + f["epsilon"][i])
 
 
 class AdamW(Adam):

@@ -346,9 +346,15 @@ class Optimizer(Tracked):
         """Update parameters: (position in the group, parameter, gradient) of those that have a gradient."""
         raise NotImplementedError
 
-    def _buffer(self, p: Tensor, name: str) -> None:
+    def initial(self, group: ParamGroup, name: str) -> float:
+        """What a state is filled with before a parameter's first update."""
+        return 0.0
+
+    def _buffer(self, group: ParamGroup, p: Tensor, name: str, scalar: bool = False) -> None:
+        """A state of the parameter's shape and dtype, or a float64 scalar."""
         if name not in self.state[p]:
-            self.state[p][name] = Tensor(np.zeros(p.shape, p.dtype))
+            shape, dtype = ((), np.dtype(np.float64)) if scalar else (p.shape, p.dtype)
+            self.state[p][name] = Tensor(np.full(shape, self.initial(group, name), dtype))
 
     # -- use ------------------------------------------------------------------------------------------------------------
 
@@ -444,8 +450,8 @@ class Optimizer(Tracked):
             group.steps.assign(Tensor(np.array([entry.get("step", 0.0) for entry in entries], np.float64)))
             for p, entry in zip(group.params, entries, strict=True):
                 for name, tensor in self.state[p].items():
-                    value = np.asarray(entry[name], tensor.dtype) if name in entry else np.zeros(p.shape, p.dtype)
-                    tensor.assign(Tensor(value))
+                    value = entry[name] if name in entry else np.full(tensor.shape, self.initial(group, name))
+                    tensor.assign(Tensor(np.asarray(value, tensor.dtype)))
 
     def _faults(self, groups: Sequence[Mapping[str, Any]], state: Mapping[int, Mapping[str, Any]]) -> list[str]:
         if [len(g["params"]) for g in groups] != [len(g.params) for g in self.param_groups]:
@@ -458,9 +464,10 @@ class Optimizer(Tracked):
             faults += [f"unexpected: {name}" for name in saved if name not in group]
             for number, p in zip(saved["params"], group.params, strict=True):
                 for name, value in state.get(number, {}).items():
-                    if name != "step" and np.shape(value) != p.shape:
+                    own = self.state[p].get(name, p).type
+                    if name != "step" and np.shape(value) != own.shape:
                         faults.append(
-                            f"shape: {name} of parameter {number} is {p.type}, the value has {list(np.shape(value))}"
+                            f"shape: {name} of parameter {number} is {own}, the value has {list(np.shape(value))}"
                         )
         return faults
 

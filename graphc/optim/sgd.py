@@ -65,7 +65,7 @@ class SGD(Optimizer):
         """A momentum buffer for each parameter."""
         if group.uses("momentum"):
             for p in group.params:
-                self._buffer(p, "momentum_buffer")
+                self._buffer(group, p, "momentum_buffer")
 
     def update(self, group: ParamGroup, present: list[tuple[int, Tensor, Tensor]]) -> None:
         """One step."""

@@ -64,6 +64,103 @@ def sgd(
     return p
 
 
+def each(update: Callable[..., np.ndarray]) -> Callable[..., Arrays]:
+    """An optimiser of `update(p, g, t, state, **options)`, which is given each parameter by itself."""
+
+    def run(p: Arrays, grads: list[Arrays], **options: Any) -> Arrays:
+        p = [x.copy() for x in p]
+        states: list[dict[str, Any]] = [{} for _ in p]
+        for t, step in enumerate(grads, 1):
+            for i, g in enumerate(step):
+                p[i] = update(p[i], g, t, states[i], **options)
+        return p
+
+    return run
+
+
+@each
+def rmsprop(p, g, t, s, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):  # type: ignore[no-untyped-def]
+    """The algorithm in PyTorch's documentation of RMSprop."""
+    g = g + weight_decay * p
+    s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
+    s["m"] = alpha * s.get("m", 0) + (1 - alpha) * g
+    root = np.sqrt(s["v"] - s["m"] ** 2 if centered else s["v"])
+    s["b"] = momentum * s.get("b", 0) + g / (root + eps)
+    return p - lr * s["b"]
+
+
+@each
+def adagrad(p, g, t, s, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0, eps=1e-10):  # type: ignore[no-untyped-def]
+    """The algorithm in PyTorch's documentation of Adagrad."""
+    g = g + weight_decay * p
+    s["sum"] = s.get("sum", initial_accumulator_value) + g**2
+    return p - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
+
+
+@each
+def adadelta(p, g, t, s, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):  # type: ignore[no-untyped-def]
+    """Zeiler, Algorithm 1."""
+    g = g + weight_decay * p
+    s["v"] = rho * s.get("v", 0) + (1 - rho) * g**2
+    d = np.sqrt(s.get("u", 0) + eps) / np.sqrt(s["v"] + eps) * g
+    s["u"] = rho * s.get("u", 0) + (1 - rho) * d**2
+    return p - lr * d
+
+
+@each
+def lion(p, g, t, s, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):  # type: ignore[no-untyped-def]
+    """Chen et al., Algorithm 2."""
+    m = s.get("m", 0)
+    s["m"] = betas[1] * m + (1 - betas[1]) * g
+    return p - lr * (np.sign(betas[0] * m + (1 - betas[0]) * g) + weight_decay * p)
+
+
+def moments(p, g, s, betas, lr, weight_decay, decoupled):  # type: ignore[no-untyped-def]
+    """Weight decay and Adam's moments."""
+    if decoupled:
+        p = p * (1 - lr * weight_decay)
+    else:
+        g = g + weight_decay * p
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g**2
+    return p, g, s["m"], s["v"]
+
+
+@each
+def nadam(  # type: ignore[no-untyped-def]
+    p,
+    g,
+    t,
+    s,
+    lr=2e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    momentum_decay=4e-3,
+    decoupled_weight_decay=False,
+):
+    """The algorithm in PyTorch's documentation of NAdam."""
+    p, g, m, v = moments(p, g, s, betas, lr, weight_decay, decoupled_weight_decay)
+    now, following = (betas[0] * (1 - 0.5 * 0.96 ** (k * momentum_decay)) for k in (t, t + 1))
+    s["mu"] = s.get("mu", 1) * now
+    m = following * m / (1 - s["mu"] * following) + (1 - now) * g / (1 - s["mu"])
+    return p - lr * m / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+
+
+@each
+def radam(p, g, t, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False):  # type: ignore[no-untyped-def]
+    """The algorithm in PyTorch's documentation of RAdam."""
+    p, g, m, v = moments(p, g, s, betas, lr, weight_decay, decoupled_weight_decay)
+    m = m / (1 - betas[0] ** t)
+    limit = 2 / (1 - betas[1]) - 1
+    length = limit - 2 * t * betas[1] ** t / (1 - betas[1] ** t)
+    if length <= 5:
+        return p - lr * m
+    r = np.sqrt((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length))
+    return p - lr * m * r * np.sqrt(1 - betas[1] ** t) / (np.sqrt(v) + eps)
+
+
+MANY = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.05}
 CASES: list[tuple[Any, Callable[..., Arrays], dict[str, Any]]] = [
     (optim.Adam, adam, {}),
     (optim.Adam, adam, {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.05}),
@@ -74,7 +171,42 @@ CASES: list[tuple[Any, Callable[..., Arrays], dict[str, Any]]] = [
     (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9}),
     (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.2}),
     (optim.SGD, sgd, {"lr": 0.1, "momentum": 0.7, "nesterov": True}),
+    (optim.RMSprop, rmsprop, {}),
+    (optim.RMSprop, rmsprop, {"lr": 0.1, "alpha": 0.8, "eps": 1e-3, "weight_decay": 0.1, "momentum": 0.7}),
+    (optim.RMSprop, rmsprop, {"lr": 0.1, "eps": 1e-3, "momentum": 0.7, "centered": True}),
+    (optim.Adagrad, adagrad, {}),
+    (
+        optim.Adagrad,
+        adagrad,
+        {"lr": 0.2, "lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.3, "eps": 0.01},
+    ),
+    (optim.Adadelta, adadelta, {}),
+    (optim.Adadelta, adadelta, {"lr": 0.5, "rho": 0.7, "eps": 1e-2, "weight_decay": 0.1}),
+    (optim.Lion, lion, {}),
+    (optim.Lion, lion, {"lr": 0.02, "betas": (0.8, 0.9), "weight_decay": 0.3}),
+    (optim.NAdam, nadam, {}),
+    (optim.NAdam, nadam, {**MANY, "momentum_decay": 0.3}),
+    (optim.NAdam, nadam, {**MANY, "decoupled_weight_decay": True}),
+    (optim.RAdam, radam, {}),
+    (optim.RAdam, radam, MANY),
+    (optim.RAdam, radam, {**MANY, "decoupled_weight_decay": True}),
 ]
+PLAIN = (
+    optim.SGD,
+    optim.Adam,
+    optim.AdamW,
+    optim.RMSprop,
+    optim.Adagrad,
+    optim.Adadelta,
+    optim.Lion,
+    optim.NAdam,
+    optim.RAdam,
+)
+
+
+def test_every_optimiser_is_tried() -> None:
+    public = {thing for thing in vars(optim).values() if isinstance(thing, type) and issubclass(thing, optim.Optimizer)}
+    assert public - {optim.Optimizer} == set(PLAIN) == {case[0] for case in CASES}
 
 
 def ids(case: Any) -> str:
@@ -105,7 +237,7 @@ def test_twenty_steps(case: Any, compiled: bool) -> None:
 
 
 def test_float32_parameters_stay_float32() -> None:
-    for make in (optim.Adam, optim.SGD, optim.AdamW):
+    for make in PLAIN:
         p = nn.Parameter([1.0, 2.0])
         make([p]).step()
         p.grad = gx.tensor([0.5, -1.0])
@@ -113,7 +245,7 @@ def test_float32_parameters_stay_float32() -> None:
         optimizer.step()
         assert p.dtype == np.float32
         assert p.numpy()[0] < 1.0 and p.numpy()[1] > 2.0
-        assert all(t.dtype == np.float32 for t in optimizer.state[p].values())
+        assert all(t.dtype == np.float32 for t in optimizer.state[p].values() if t.ndim)
 
 
 def mlp() -> nn.Sequential:
@@ -264,7 +396,7 @@ def test_zero_grad() -> None:
     assert p.grad is None
 
 
-@pytest.mark.parametrize("make", [optim.Adam, lambda ps, **k: optim.SGD(ps, momentum=0.9, **k)])
+@pytest.mark.parametrize("make", [*PLAIN, lambda ps, **k: optim.SGD(ps, momentum=0.9, **k)])
 def test_state_dict_resumes(make: Any) -> None:
     start = [RNG.standard_normal(3), RNG.standard_normal((2, 2))]
     grads = [[RNG.standard_normal(3), RNG.standard_normal((2, 2))] for _ in range(6)]
