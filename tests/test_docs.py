@@ -117,6 +117,9 @@ SHOWN = (
     nn.Sequential,
     nn.Linear,
     nn.functional.cross_entropy,
+    nn.utils.clip_grad_norm_,
+    nn.utils.clip_grad_value_,
+    nn.utils.get_total_norm,
     optim.Adam,
     optim.SGD,
     optim.RMSprop,
@@ -137,7 +140,7 @@ def test_main_functions_have_an_example(thing: Any):
 
 
 def _public() -> Iterator[tuple[str, Any]]:
-    for module in (graphc, graphc.random, nn, nn.functional, nn.init, optim, data):
+    for module in (graphc, graphc.random, nn, nn.functional, nn.init, nn.utils, optim, data):
         yield module.__name__, module
         for name in getattr(module, "__all__", vars(module)):
             thing = getattr(module, name)
