@@ -121,6 +121,10 @@ SHOWN = (
     nn.utils.clip_grad_value_,
     nn.utils.get_total_norm,
     optim.Adam,
+    optim.lr_scheduler.LambdaLR,
+    optim.lr_scheduler.StepLR,
+    optim.lr_scheduler.SequentialLR,
+    optim.lr_scheduler.ReduceLROnPlateau,
     optim.SGD,
     optim.RMSprop,
     optim.Adagrad,
@@ -140,7 +144,7 @@ def test_main_functions_have_an_example(thing: Any):
 
 
 def _public() -> Iterator[tuple[str, Any]]:
-    for module in (graphc, graphc.random, nn, nn.functional, nn.init, nn.utils, optim, data):
+    for module in (graphc, graphc.random, nn, nn.functional, nn.init, nn.utils, optim, optim.lr_scheduler, data):
         yield module.__name__, module
         for name in getattr(module, "__all__", vars(module)):
             thing = getattr(module, name)

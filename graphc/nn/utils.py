@@ -128,7 +128,9 @@ def clip_grad_norm_(parameters: Any, max_norm: Any, norm_type: float = 2.0) -> T
     array([3., 4.], dtype=float32)
     """
     limit = _limit("max_norm", max_norm)
-    present = [(p, p.grad) for p in _tensors("clip_grad_norm_", parameters) if p.grad is not None]
+    present: list[tuple[Tensor, Any]] = [
+        (p, p.grad) for p in _tensors("clip_grad_norm_", parameters) if p.grad is not None
+    ]
     with context.no_grad():
         norm: Any = get_total_norm([g for _, g in present], norm_type)
         wide = convert(norm, np.float64)

@@ -1,5 +1,6 @@
 """Optimisers. Layer 6. Names and meanings are PyTorch's."""
 
+from graphc.optim import lr_scheduler as lr_scheduler
 from graphc.optim.adam import Adam as Adam
 from graphc.optim.adam import AdamW as AdamW
 from graphc.optim.moments import NAdam as NAdam

@@ -35,11 +35,13 @@ class ParamGroup(MutableMapping[str, Any]):
     place. `group["params"]` is the list of parameters.
     """
 
-    __slots__ = ("_optimizer", "_options", "_rates", "_used", "params", "steps")
+    __slots__ = ("_optimizer", "_options", "_rates", "_used", "initial_lr", "params", "steps")
 
     def __init__(self, optimizer: Optimizer, params: list[Tensor], values: Mapping[str, Any]) -> None:
         self._optimizer = optimizer
         self.params = params
+        #: The rate before any scheduler changed it, if there is a scheduler.
+        self.initial_lr: float | None = None
         #: How many updates each parameter has had: float64[len(params)].
         self.steps = Tensor(np.zeros(len(params), np.float64))
         self._rates: dict[str, Rate] = {}
