@@ -2,12 +2,12 @@
 
 from graphc.nn import functional as functional
 from graphc.nn import init as init
+from graphc.nn import utils as utils
 from graphc.nn.attention_layers import Embedding as Embedding
 from graphc.nn.attention_layers import KeyValueCache as KeyValueCache
 from graphc.nn.attention_layers import MultiheadAttention as MultiheadAttention
 from graphc.nn.attention_layers import RotaryEmbedding as RotaryEmbedding
 from graphc.nn.attention_layers import SinusoidalEncoding as SinusoidalEncoding
-from graphc.nn import utils as utils
 from graphc.nn.containers import ModuleList as ModuleList
 from graphc.nn.containers import Sequential as Sequential
 from graphc.nn.layers import GELU as GELU
