@@ -2,7 +2,36 @@
 
 from graphc.nn import functional as functional
 from graphc.nn import init as init
+<<<<<<< HEAD
 from graphc.nn import utils as utils
+=======
+from graphc.nn.activation_layers import CELU as CELU
+from graphc.nn.activation_layers import ELU as ELU
+from graphc.nn.activation_layers import GLU as GLU
+from graphc.nn.activation_layers import SELU as SELU
+from graphc.nn.activation_layers import AlphaDropout as AlphaDropout
+from graphc.nn.activation_layers import Bilinear as Bilinear
+from graphc.nn.activation_layers import Dropout1d as Dropout1d
+from graphc.nn.activation_layers import Dropout2d as Dropout2d
+from graphc.nn.activation_layers import Dropout3d as Dropout3d
+from graphc.nn.activation_layers import Hardshrink as Hardshrink
+from graphc.nn.activation_layers import Hardsigmoid as Hardsigmoid
+from graphc.nn.activation_layers import Hardswish as Hardswish
+from graphc.nn.activation_layers import Hardtanh as Hardtanh
+from graphc.nn.activation_layers import LeakyReLU as LeakyReLU
+from graphc.nn.activation_layers import LogSigmoid as LogSigmoid
+from graphc.nn.activation_layers import LogSoftmax as LogSoftmax
+from graphc.nn.activation_layers import Mish as Mish
+from graphc.nn.activation_layers import PReLU as PReLU
+from graphc.nn.activation_layers import ReLU6 as ReLU6
+from graphc.nn.activation_layers import SiLU as SiLU
+from graphc.nn.activation_layers import Softmin as Softmin
+from graphc.nn.activation_layers import Softplus as Softplus
+from graphc.nn.activation_layers import Softshrink as Softshrink
+from graphc.nn.activation_layers import Softsign as Softsign
+from graphc.nn.activation_layers import Tanhshrink as Tanhshrink
+from graphc.nn.activation_layers import Threshold as Threshold
+>>>>>>> 3be364c (Activations as functions and layers, dropout of channels, the bilinear layer; layers of convolution and pooling against PyTorch)
 from graphc.nn.attention_layers import Embedding as Embedding
 from graphc.nn.attention_layers import KeyValueCache as KeyValueCache
 from graphc.nn.attention_layers import MultiheadAttention as MultiheadAttention

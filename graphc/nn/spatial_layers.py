@@ -290,32 +290,32 @@ _MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_
 _AVG = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
 
 
-def _layer(name: str, function: str, positional: Sequence[str]) -> type[_Function]:
+def function_layer(name: str, function: str, positional: Sequence[str], module: str = __name__) -> type[_Function]:
     """A layer's class."""
-    doc = f"`functional.{function}` as a layer; options: {', '.join(positional)}."
+    doc = f"`functional.{function}` as a layer; options: {', '.join(positional) or 'none'}."
     return type(
         name,
         (_Function,),
-        {"__doc__": doc, "__module__": __name__, "function": function, "positional": tuple(positional)},
+        {"__doc__": doc, "__module__": module, "function": function, "positional": tuple(positional)},
     )
 
 
-MaxPool1d = _layer("MaxPool1d", "max_pool1d", _MAX)
-MaxPool2d = _layer("MaxPool2d", "max_pool2d", _MAX)
-MaxPool3d = _layer("MaxPool3d", "max_pool3d", _MAX)
-AvgPool1d = _layer("AvgPool1d", "avg_pool1d", _AVG)
-AvgPool2d = _layer("AvgPool2d", "avg_pool2d", (*_AVG, "divisor_override"))
-AvgPool3d = _layer("AvgPool3d", "avg_pool3d", (*_AVG, "divisor_override"))
-AdaptiveAvgPool1d = _layer("AdaptiveAvgPool1d", "adaptive_avg_pool1d", ("output_size",))
-AdaptiveAvgPool2d = _layer("AdaptiveAvgPool2d", "adaptive_avg_pool2d", ("output_size",))
-AdaptiveAvgPool3d = _layer("AdaptiveAvgPool3d", "adaptive_avg_pool3d", ("output_size",))
-AdaptiveMaxPool1d = _layer("AdaptiveMaxPool1d", "adaptive_max_pool1d", ("output_size",))
-AdaptiveMaxPool2d = _layer("AdaptiveMaxPool2d", "adaptive_max_pool2d", ("output_size",))
-AdaptiveMaxPool3d = _layer("AdaptiveMaxPool3d", "adaptive_max_pool3d", ("output_size",))
-Upsample = _layer(
+MaxPool1d = function_layer("MaxPool1d", "max_pool1d", _MAX)
+MaxPool2d = function_layer("MaxPool2d", "max_pool2d", _MAX)
+MaxPool3d = function_layer("MaxPool3d", "max_pool3d", _MAX)
+AvgPool1d = function_layer("AvgPool1d", "avg_pool1d", _AVG)
+AvgPool2d = function_layer("AvgPool2d", "avg_pool2d", (*_AVG, "divisor_override"))
+AvgPool3d = function_layer("AvgPool3d", "avg_pool3d", (*_AVG, "divisor_override"))
+AdaptiveAvgPool1d = function_layer("AdaptiveAvgPool1d", "adaptive_avg_pool1d", ("output_size",))
+AdaptiveAvgPool2d = function_layer("AdaptiveAvgPool2d", "adaptive_avg_pool2d", ("output_size",))
+AdaptiveAvgPool3d = function_layer("AdaptiveAvgPool3d", "adaptive_avg_pool3d", ("output_size",))
+AdaptiveMaxPool1d = function_layer("AdaptiveMaxPool1d", "adaptive_max_pool1d", ("output_size",))
+AdaptiveMaxPool2d = function_layer("AdaptiveMaxPool2d", "adaptive_max_pool2d", ("output_size",))
+AdaptiveMaxPool3d = function_layer("AdaptiveMaxPool3d", "adaptive_max_pool3d", ("output_size",))
+Upsample = function_layer(
     "Upsample", "interpolate", ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
 )
-PixelShuffle = _layer("PixelShuffle", "pixel_shuffle", ("upscale_factor",))
-PixelUnshuffle = _layer("PixelUnshuffle", "pixel_unshuffle", ("downscale_factor",))
-Unfold = _layer("Unfold", "unfold", ("kernel_size", "dilation", "padding", "stride"))
-Fold = _layer("Fold", "fold", ("output_size", "kernel_size", "dilation", "padding", "stride"))
+PixelShuffle = function_layer("PixelShuffle", "pixel_shuffle", ("upscale_factor",))
+PixelUnshuffle = function_layer("PixelUnshuffle", "pixel_unshuffle", ("downscale_factor",))
+Unfold = function_layer("Unfold", "unfold", ("kernel_size", "dilation", "padding", "stride"))
+Fold = function_layer("Fold", "fold", ("output_size", "kernel_size", "dilation", "padding", "stride"))

@@ -168,3 +168,29 @@ for kind in ("RNN", "LSTM", "GRU"):
         LayerCase(kind, ((5, 2, 3),), (3, 4)),
         LayerCase(kind, ((2, 5, 3),), (3, 2), {**deep, "bias": False}, note="deep"),
     ]
+
+ELEMENTWISE = """CELU ELU GLU SELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU
+        LogSigmoid Mish ReLU ReLU6 Sigmoid SiLU
+        Softplus Softshrink Softsign Tanh Tanhshrink PReLU"""
+CASES += [LayerCase(name, ((5, 6),)) for name in ELEMENTWISE.split()]
+CASES += [
+    *(LayerCase(name, ((3, 4),), options={"dim": 1}) for name in ("LogSoftmax", "Softmax", "Softmin")),
+    LayerCase("CELU", ((5, 6),), (0.7,), note="alpha"),
+    LayerCase("Threshold", ((5, 6),), (0.1, 0.5)),
+    LayerCase("PReLU", ((3, 4, 2),), (4,), note="channels"),
+    LayerCase("Bilinear", ((4, 3), (4, 2)), (3, 2, 5)),
+    LayerCase("Linear", ((4, 3),), (3, 2)),
+    LayerCase("Conv1d", ((2, 4, 7),), (4, 6, 3), {"stride": 2, "padding": 1, "groups": 2}),
+    LayerCase("Conv2d", ((2, 3, 5, 6),), (3, 2, 3), {"padding": 1, "dilation": 2}),
+    LayerCase("Conv3d", ((1, 2, 3, 4, 3),), (2, 2, 2)),
+    LayerCase("ConvTranspose1d", ((2, 3, 4),), (3, 2, 3), {"stride": 2}),
+    LayerCase("ConvTranspose2d", ((2, 3, 4, 3),), (3, 2, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    LayerCase("ConvTranspose3d", ((1, 2, 2, 3, 2),), (2, 2, 2)),
+    LayerCase("MaxPool2d", ((2, 3, 5, 6),), (2,)),
+    LayerCase("AvgPool2d", ((2, 3, 5, 6),), (3,), {"stride": 2, "padding": 1}),
+    LayerCase("AdaptiveAvgPool2d", ((2, 3, 5, 6),), ((2, 4),)),
+    LayerCase("Upsample", ((1, 2, 3, 4),), options={"scale_factor": 2, "mode": "bilinear", "align_corners": False}),
+    LayerCase("PixelShuffle", ((1, 4, 2, 3),), (2,)),
+    LayerCase("Flatten", ((2, 3, 4),)),
+    LayerCase("Identity", ((2, 3),)),
+]
