@@ -2,9 +2,7 @@
 
 from graphc.nn import functional as functional
 from graphc.nn import init as init
-<<<<<<< HEAD
 from graphc.nn import utils as utils
-=======
 from graphc.nn.activation_layers import CELU as CELU
 from graphc.nn.activation_layers import ELU as ELU
 from graphc.nn.activation_layers import GLU as GLU
@@ -31,7 +29,6 @@ from graphc.nn.activation_layers import Softshrink as Softshrink
 from graphc.nn.activation_layers import Softsign as Softsign
 from graphc.nn.activation_layers import Tanhshrink as Tanhshrink
 from graphc.nn.activation_layers import Threshold as Threshold
->>>>>>> 3be364c (Activations as functions and layers, dropout of channels, the bilinear layer; layers of convolution and pooling against PyTorch)
 from graphc.nn.attention_layers import Embedding as Embedding
 from graphc.nn.attention_layers import KeyValueCache as KeyValueCache
 from graphc.nn.attention_layers import MultiheadAttention as MultiheadAttention
