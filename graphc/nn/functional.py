@@ -40,6 +40,20 @@ from graphc.nn.activations import (
     threshold,
 )
 from graphc.nn.attention import embedding, rotary_embedding, scaled_dot_product_attention, sinusoidal_encoding
+from graphc.nn.losses import (
+    binary_cross_entropy,
+    check_reduction,
+    check_same,
+    cosine_embedding_loss,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
+    huber_loss,
+    kl_div,
+    paired,
+    reduce,
+    smooth_l1_loss,
+    triplet_margin_loss,
+)
 from graphc.nn.normalization import batch_norm, group_norm, instance_norm, layer_norm, normalize, rms_norm
 from graphc.nn.resize import interpolate, pixel_shuffle, pixel_unshuffle, upsample
 from graphc.nn.spatial import (
@@ -77,6 +91,7 @@ __all__ = [
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
     "check_probability",
@@ -86,12 +101,14 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "cosine_embedding_loss",
     "cross_entropy",
     "dropout",
     "elu",
     "embedding",
     "flatten",
     "fold",
+    "gaussian_nll_loss",
     "gelu",
     "glu",
     "group_norm",
@@ -99,8 +116,11 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
+    "huber_loss",
     "instance_norm",
     "interpolate",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
@@ -130,6 +150,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "sinusoidal_encoding",
+    "smooth_l1_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -138,6 +159,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "triplet_margin_loss",
     "unfold",
     "upsample",
 ]
@@ -150,8 +172,6 @@ sigmoid = elementwise.sigmoid
 softplus = elementwise.softplus
 gelu = elementwise.gelu
 tanh = elementwise.FUNCTIONS["tanh"]
-
-_REDUCTIONS = ("mean", "sum", "none")
 
 
 # -- layers -----------------------------------------------------------------------------------------------------------
@@ -311,26 +331,6 @@ def _check_now(labels: Tensor, classes: int) -> None:
 # -- losses -----------------------------------------------------------------------------------------------------------
 
 
-_BROADCAST = "Broadcasting would give the mean over all pairs; reshape one of them, for example with squeeze()."
-
-
-def _check_reduction(name: str, reduction: str) -> None:
-    if reduction not in _REDUCTIONS:
-        raise OptionError(
-            message(
-                f"{name}: there is no reduction {reduction!r}",
-                location=user_location(),
-                hint=f"reduction is one of {', '.join(map(repr, _REDUCTIONS))}.",
-            )
-        )
-
-
-def _reduce(loss: Tensor, reduction: str) -> Tensor:
-    if reduction == "none":
-        return loss
-    return reducing.mean(loss) if reduction == "mean" else reducing.sum(loss)
-
-
 def _class_axis(name: str, x: Tensor, labels: Tensor) -> int:
     """The axis of the classes: the only one, or the second."""
     if not x.ndim:
@@ -363,10 +363,10 @@ def _pick(x: Tensor, hot: Tensor, axis: int) -> Tensor:
 def _classified(loss: Tensor, valid: Tensor | None, reduction: str) -> Tensor:
     """Reduce the losses of single labels; those that are not valid do not count."""
     if valid is None:
-        return _reduce(loss, reduction)
+        return reduce(loss, reduction)
     loss = elementwise.where(valid, loss, 0)
     if reduction != "mean":
-        return _reduce(loss, reduction)
+        return reduce(loss, reduction)
     count = reducing.sum(convert(valid, loss.dtype))
     return elementwise.divide(reducing.sum(loss), count)
 
@@ -415,7 +415,7 @@ def cross_entropy(
     >>> nn.functional.cross_entropy(logits, np.array([0, 1]), reduction="none")
     Tensor([0.69314718, 0.28768207], dtype=float64)
     """
-    _check_reduction("cross_entropy", reduction)
+    check_reduction("cross_entropy", reduction)
     check_probability("cross_entropy: label_smoothing", label_smoothing)
     x, y = as_tensor(input), as_tensor(target)
     if y.type.dtype.is_float:
@@ -454,14 +454,12 @@ def _soft_cross_entropy(x: Tensor, y: Tensor, reduction: str, label_smoothing: f
                 hint="Convert labels with .astype(np.int64); probabilities of classes have the input's shape.",
             )
         )
-    _check_same(
-        "cross_entropy", x, y, "Probabilities of classes have the input's shape; labels are integers without C."
-    )
+    check_same("cross_entropy", x, y, "Probabilities of classes have the input's shape; labels are integers without C.")
     axis = 0 if x.ndim == 1 else 1
     if label_smoothing:
         y = elementwise.add(elementwise.multiply(y, 1.0 - label_smoothing), label_smoothing / max(x.shape[axis], 1))
     products_ = elementwise.multiply(y, reducing.log_softmax(x, axis=axis))
-    return _reduce(elementwise.FUNCTIONS["negative"](reducing.sum(products_, axis=axis)), reduction)
+    return reduce(elementwise.FUNCTIONS["negative"](reducing.sum(products_, axis=axis)), reduction)
 
 
 def nll_loss(
@@ -472,7 +470,7 @@ def nll_loss(
     ignore_index: int | None = None,
 ) -> Tensor:
     """Minus the log-probability of the label: `cross_entropy` of what `log_softmax` has been applied to."""
-    _check_reduction("nll_loss", reduction)
+    check_reduction("nll_loss", reduction)
     x, y = as_tensor(input), _labels("nll_loss", target)
     axis = _class_axis("nll_loss", x, y)
     labels, valid = _split_ignored(y, ignore_index)
@@ -480,35 +478,16 @@ def nll_loss(
     return _classified(elementwise.FUNCTIONS["negative"](picked), valid, reduction)
 
 
-def _check_same(name: str, x: Tensor, y: Tensor, hint: str = _BROADCAST) -> None:
-    if x.shape != y.shape:
-        raise ShapeError(
-            message(
-                f"{name}: input and target must have the same shape",
-                operands=[("input", describe(x)), ("target", describe(y))],
-                location=user_location(),
-                hint=hint,
-            )
-        )
-
-
-def _paired(name: str, input: Array, target: Array, reduction: str) -> tuple[Tensor, Tensor]:
-    _check_reduction(name, reduction)
-    x, y = as_tensor(input), as_tensor(target)
-    _check_same(name, x, y)
-    return x, y
-
-
 def mse_loss(input: Array, target: Array, *, reduction: str = "mean") -> Tensor:
     """(input - target)**2, over equal shapes."""
-    x, y = _paired("mse_loss", input, target, reduction)
-    return _reduce(elementwise.square(elementwise.subtract(x, y)), reduction)
+    x, y = paired("mse_loss", input, target, reduction)
+    return reduce(elementwise.square(elementwise.subtract(x, y)), reduction)
 
 
 def l1_loss(input: Array, target: Array, *, reduction: str = "mean") -> Tensor:
     """|input - target|, over equal shapes."""
-    x, y = _paired("l1_loss", input, target, reduction)
-    return _reduce(elementwise.FUNCTIONS["abs"](elementwise.subtract(x, y)), reduction)
+    x, y = paired("l1_loss", input, target, reduction)
+    return reduce(elementwise.FUNCTIONS["abs"](elementwise.subtract(x, y)), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -518,6 +497,6 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
 ) -> Tensor:
     """-(y log s(x) + (1 - y) log(1 - s(x))) with s the sigmoid, as max(x, 0) - x y + log(1 + exp(-|x|)); no overflow."""
-    x, y = _paired("binary_cross_entropy_with_logits", input, target, reduction)
+    x, y = paired("binary_cross_entropy_with_logits", input, target, reduction)
     y = convert(y, x.dtype) if not y.type.dtype.is_float else y
-    return _reduce(elementwise.subtract(softplus(x), elementwise.multiply(x, y)), reduction)
+    return reduce(elementwise.subtract(softplus(x), elementwise.multiply(x, y)), reduction)
