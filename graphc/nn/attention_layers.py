@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ShapeError, message
+from graphc.errors import ShapeError, StructureError, message
 from graphc.frontend import context, elementwise, indexing, products, reducing, shaping
 from graphc.frontend.promotion import as_tensor, convert, describe
 from graphc.frontend.random import Generator
@@ -300,8 +300,22 @@ class MultiheadAttention(Module):
         is_causal
             Query i looks at keys 0 to i only; no mask is needed (unlike PyTorch, where it is a hint).
         cache
-            Keys and values are added to it, and queries look at all that it holds up to their own position.
+            Keys and values are added to it, and queries look at all that it holds up to their own position. It takes no
+            further mask; no gradients flow into what it holds.
+
+        Raises
+        ------
+        StructureError
+            If a mask is given beside a cache.
         """
+        if cache is not None and not (key_padding_mask is None and attn_mask is None):
+            raise StructureError(
+                message(
+                    "MultiheadAttention: a cache decides by itself which keys are looked at; a mask beside it is not taken",
+                    location=user_location(),
+                    hint="Leave attn_mask and key_padding_mask out, or attend without the cache.",
+                )
+            )
         inputs = tuple(as_tensor(x) for x in (query, key, value))
         single = inputs[0].ndim == 2
         if single:

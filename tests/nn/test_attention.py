@@ -8,7 +8,7 @@ from scipy import special
 
 import graphc as gx
 from graphc import nn
-from graphc.errors import BoundsError, OptionError, ShapeError
+from graphc.errors import BoundsError, OptionError, ShapeError, StructureError
 from graphc.nn import functional as F
 
 RNG = np.random.default_rng(9)
@@ -121,3 +121,10 @@ def test_dropout_of_weights_is_drawn_in_training_only() -> None:
     assert (weights == 0).any() and (layer(x, x, x)[1].numpy() != weights).any()
     layer.eval()
     np.testing.assert_allclose(layer(x, x, x)[1].numpy().sum(-1), 1, rtol=1e-5)
+
+
+def test_a_mask_beside_a_cache_is_an_error() -> None:
+    layer = nn.MultiheadAttention(4, 2, batch_first=True)
+    x = gx.tensor(np.ones((1, 1, 4), np.float32))
+    with pytest.raises(StructureError, match="cache"):
+        layer(x, x, x, attn_mask=np.zeros((1, 1), bool), cache=layer.make_cache(1, 3))
