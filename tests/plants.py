@@ -161,8 +161,8 @@ _IR_AND_PASSES = (
     Plant(
         "x + 0.0 --> x counts as exact",
         "passes/rules.py",
-        'rule("x + (-0.0) --> x", x + -0.0, lambda x: x)',
-        'rule("x + (-0.0) --> x", x + 0.0, lambda x: x)',
+        'rule("x + (-0.0) --> x", x + -0.0, lambda x: x, where=is_real)',
+        'rule("x + (-0.0) --> x", x + 0.0, lambda x: x, where=is_real)',
         ("tests/passes/test_rules.py::test_exact_rule_keeps_all_bits",),
     ),
     Plant(
@@ -241,15 +241,15 @@ _CODEGEN = (
     Plant(
         "range checks may come after writes",
         "codegen/actions.py",
-        "first = {a for a in self.actions if a.check is not None or _may_end(a)}",
-        "first = {a for a in self.actions if _may_end(a)}",
+        "else {a for a in self.actions if a.check is not None or _may_end(a)}",
+        "else {a for a in self.actions if _may_end(a)}",
         ("tests/codegen/test_compile.py", _FUNCTIONS + "test_an_index_error_leaves_state_as_it_was"),
     ),
     Plant(
         "host calls may come after writes",
         "codegen/actions.py",
-        "first = {a for a in self.actions if a.check is not None or _may_end(a)}",
-        "first = {a for a in self.actions if a.check is not None}",
+        "else {a for a in self.actions if a.check is not None or _may_end(a)}",
+        "else {a for a in self.actions if a.check is not None}",
         ("tests/frontend/test_extension.py::test_no_state_is_written_when_a_call_raises",),
     ),
     Plant(
