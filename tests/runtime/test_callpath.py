@@ -640,7 +640,8 @@ def test_a_training_step_leaks_nothing() -> None:
     finally:
         tracemalloc.stop()
     after = [sys.getrefcount(thing) for thing in watched]
-    assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([0] * len(watched), abs=5)
+    # One reference too many or too few a step would be 5,000; what others leave to the garbage collector moves None and bools.
+    assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([0] * len(watched), abs=100)
 
 
 def test_random_state_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
